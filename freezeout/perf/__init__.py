@@ -1,0 +1,1 @@
+"""Cost curves: what one training step costs at every freeze level, measured or predicted, and what a schedule saves."""

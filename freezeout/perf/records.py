@@ -1,0 +1,174 @@
+"""What a results file holds: one record per finished case, raw samples and all; statistics are derived from them.
+
+Everything here is plain data (no torch), so that reports can be made on a machine that has none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from freezeout.schedule import HowScale, Schedule
+
+PHASES = ("forward", "backward", "optimizer")
+Rounds = list[list[list[float]]]
+"""Milliseconds by round, measured level and single step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Identity of a measured case: two records with equal configs on one machine measure the same thing."""
+
+    model: str
+    """Name as `models.create` takes it, e.g. `timm:resnet18`."""
+    options: Mapping[str, float] = field(default_factory=dict)
+    """Resolved options of the model, such as depth and growth_rate."""
+    input_shape: tuple[int, int, int]
+    """Channels, height, width of one image."""
+    num_classes: int
+    batch_size: int
+    dtype: Literal["fp32", "tf32", "bf16"]
+    memory_format: Literal["contiguous", "channels_last"]
+    device: Literal["cpu", "cuda"]
+    mode: Literal["eager", "compile"] = "eager"
+    granularity: Literal["block", "stage"] = "block"
+
+    @property
+    def title(self) -> str:
+        """Short name for tables and plots, such as `densenet_bc (depth 40, growth_rate 12)`."""
+        shown = ", ".join(f"{key} {value:g}" for key, value in self.options.items())
+        return f"{self.model} ({shown})" if shown else self.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSpec:
+    """The part of a schedule that does not depend on a model or a run's length."""
+
+    t_0: float
+    how_scale: HowScale
+    scale_lr: bool = True
+
+    @property
+    def title(self) -> str:
+        """Short name, such as `cubic t_0=0.5 scaled`; `baseline` where nothing freezes."""
+        if self.t_0 == 1.0:
+            return "baseline"
+        return f"{self.how_scale} t_0={self.t_0:g} {'scaled' if self.scale_lr else 'unscaled'}"
+
+    def schedule(self, num_blocks: int, total_steps: int) -> Schedule:
+        """The schedule for a model of `num_blocks` blocks trained for `total_steps` steps."""
+        return Schedule(
+            num_blocks=num_blocks,
+            total_steps=total_steps,
+            t_0=self.t_0,
+            how_scale=self.how_scale,
+            scale_lr=self.scale_lr,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One invocation of a measuring command and the machine it ran on."""
+
+    session: str
+    started: str
+    """UTC, ISO 8601."""
+    command: str
+    environment: Mapping[str, Any]
+    """Device, versions, threads and the like; see `freezeout.perf.environment`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A cost curve: one training step at every freeze level, measured, and the same in FLOPs."""
+
+    session: str
+    config: Config
+    optimizer: str
+    blocks: tuple[str, ...]
+    """Name of every block, in execution order."""
+    parameters: tuple[int, ...]
+    """Number of parameter elements in every block."""
+    levels: tuple[int, ...]
+    """Freeze levels that were measured, ascending, starting at 0."""
+    samples_ms: Mapping[str, Rounds]
+    """For each phase of `PHASES`: milliseconds by round, measured level and single step."""
+    warmup_s: float
+    """Seconds spent before the first sample: first steps, autotuning, compilation."""
+    block_forward_flops: tuple[int, ...]
+    """FLOPs of one forward pass by block (2 a multiply-add)."""
+    backward_flops: tuple[int, ...]
+    """FLOPs of one backward pass at every level 0..len(blocks)-1."""
+    saved_bytes: tuple[int, ...]
+    """Bytes that autograd keeps for the backward pass at every measured level, parameters excluded."""
+    peak_bytes: tuple[int, ...] | None = None
+    """Peak allocated device memory at every measured level; None where the device does not tell (a CPU)."""
+    published: Mapping[str, int] | None = None
+    """Arguments growth_rate and num_blocks_per_stage of the published calc_speedup; None if it does not apply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One FreezeOut run and its unfrozen twin, timed step by step in alternation."""
+
+    frozen_ms: list[float]
+    """Milliseconds of each step of the run that freezes."""
+    twin_ms: list[float]
+    """Milliseconds of each step of its twin that does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Real training runs under a schedule against an unfrozen twin."""
+
+    session: str
+    config: Config
+    schedule: ScheduleSpec
+    num_blocks: int
+    total_steps: int
+    """Steps of one pass."""
+    passes: tuple[Pass, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A model trained to the end for its error."""
+
+    session: str
+    config: Config
+    schedule: ScheduleSpec
+    dataset: str
+    epochs: int
+    """Epochs that were trained, stretched ones included."""
+    const_time: bool
+    """Whether the run was stretched to cost what the baseline costs."""
+    seed: int
+    num_blocks: int
+    total_steps: int
+    lr: float
+    eval_error_percent: float | None
+    """Share of evaluation images misclassified after the last epoch, in percent; None if the run diverged."""
+    history: tuple[Mapping[str, Any], ...]
+    """One mapping per epoch, as the trainer logged it."""
+    step_s: float
+    """Seconds spent in training steps; shares the machine with nothing only if the session says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A case that could not run, with its reason: a visible row, not a silent gap."""
+
+    session: str
+    config: Config
+    case: str
+    """What was tried: curve, run or training."""
+    reason: str
+
+
+Record = Session | Curve | Run | Training | Failed
+KINDS: Mapping[str, type[Record]] = {
+    "session": Session,
+    "curve": Curve,
+    "run": Run,
+    "training": Training,
+    "failed": Failed,
+}

@@ -1,0 +1,162 @@
+"""The results file: JSON lines, one finished case a line, rewritten atomically so that it is never half a line."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from freezeout.perf.records import (
+    KINDS,
+    Config,
+    Curve,
+    Failed,
+    Pass,
+    Record,
+    Run,
+    ScheduleSpec,
+    Session,
+    Training,
+)
+
+SCHEMA = 1
+IDENTITY = ("device_name", "torch", "cuda", "threads", "freezeout")
+"""Keys of a session's environment that must match before its measurements are taken for this machine's."""
+Case = TypeVar("Case", Curve, Run, Training, Failed)
+_KIND_OF = {cls: kind for kind, cls in KINDS.items()}
+_NESTED = {"config": Config, "schedule": ScheduleSpec}
+
+
+class ResultsError(ValueError):
+    """A results file that cannot be read or written; names the file and, where there is one, the line."""
+
+
+def encode(record: Record) -> str:
+    """One line of JSON without its newline. NaN and infinities are refused: JSON has none."""
+    body = {"schema": SCHEMA, "kind": _KIND_OF[type(record)], **dataclasses.asdict(record)}
+    return json.dumps(body, allow_nan=False)
+
+
+def decode(line: str) -> Record:
+    """The record of one line; raises ValueError that says what is wrong with it."""
+    try:
+        body = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
+    if not isinstance(body, dict):
+        raise ValueError("is not a JSON object")
+    _check_schema(body.pop("schema", None))
+    kind = body.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"has kind {kind!r}; known are {', '.join(KINDS)}")
+    try:
+        return _build(KINDS[kind], body)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"is no complete `{kind}` record ({error})") from None
+
+
+def _check_schema(schema: Any) -> None:
+    if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        hint = "; it was written by a newer freezeout" if newer else ""
+        raise ValueError(f"has schema {schema!r}, this freezeout reads {SCHEMA}{hint}")
+
+
+def _build(cls: type[Any], body: dict[str, Any]) -> Any:
+    values = {key: _value(key, value) for key, value in body.items()}
+    return cls(**values)
+
+
+def _value(key: str, value: Any) -> Any:
+    if key in _NESTED:
+        return _build(_NESTED[key], value)
+    if key == "passes":
+        return tuple(Pass(**each) for each in value)
+    return tuple(value) if isinstance(value, list) and key not in ("frozen_ms", "twin_ms") else value
+
+
+def read(path: Path) -> list[Record]:
+    """Every record of a results file, in order.
+
+    Raises:
+        ResultsError: the file is missing, unreadable, corrupt or of another schema; names the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"cannot read results file {path}: {_reason(error)}") from None
+    records = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            records.append(decode(line))
+        except ValueError as error:
+            raise ResultsError(f"{path}, line {number}: {error}") from None
+    if not records:
+        raise ResultsError(f"results file {path} is empty")
+    return records
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def _same_identity(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(key) == other.get(key) for key in IDENTITY)
+
+
+def _matches(record: Curve | Run | Training | Failed, config: Config, sessions: set[str]) -> bool:
+    return record.config == config and record.session in sessions
+
+
+class ResultsFile:
+    """Appends records to a results file, each time by replacing the file as a whole."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        """Open `path`.
+
+        Args:
+            path: of the file; its folder is made if missing.
+            resume: go on with an existing file; without it an existing file is refused, so that nothing is overwritten.
+
+        Raises:
+            ResultsError: the file exists and `resume` is off, is corrupt, or its folder cannot be written.
+        """
+        self.path = path
+        self.records: list[Record] = []
+        if path.exists():
+            if not resume:
+                raise ResultsError(
+                    f"results file {path} exists; pass --resume to go on with it or name another."
+                )
+            self.records = read(path) if path.stat().st_size else []
+        else:
+            self._replace([])
+
+    def append(self, record: Record) -> None:
+        """Add a finished case; on return it is on disk."""
+        self._replace([*self.records, record])
+        self.records.append(record)
+
+    def finished(
+        self, kind: type[Case], config: Config, environment: Mapping[str, Any]
+    ) -> list[Case]:
+        """Records of `kind` for `config` that the file holds from this same machine and software."""
+        here = {
+            record.session
+            for record in self.records
+            if isinstance(record, Session) and _same_identity(record.environment, environment)
+        }
+        return [r for r in self.records if isinstance(r, kind) and _matches(r, config, here)]
+
+    def _replace(self, records: list[Record]) -> None:
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("w", encoding="utf-8") as file:
+                file.writelines(encode(record) + "\n" for record in records)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError as error:
+            raise ResultsError(f"cannot write results file {self.path}: {_reason(error)}") from None

@@ -1,0 +1,155 @@
+"""Proves for a model and a freeze level that the backward pass ends where the active blocks begin."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from freezeout.blocks import Blocks, partition
+from freezeout.trace import Sample, StandIn, Where, first_that_works, stand_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport:
+    """What a real forward and backward pass at one freeze level showed."""
+
+    model: str
+    level: int
+    num_blocks: int
+    frontier: str
+    """Name of the first active block."""
+    where: Where
+    """`meta`: shapes only, real autograd; `real`: on the model's own tensors."""
+    frozen_with_gradient: tuple[str, ...]
+    """Frozen parameters that got a gradient; must be empty."""
+    backward_nodes_before_frontier: int
+    """Autograd nodes made before the first active parameter is first used; must be 0."""
+    saved_tensors_before_frontier: int
+    """Tensors kept for the backward pass before that point; must be 0."""
+    saved_tensors: int
+    """Tensors kept for the backward pass in all."""
+    active_without_gradient: tuple[str, ...]
+    """Active, used parameters that got no gradient: the outputs do not depend on them. Told, not judged."""
+    reused: tuple[str, ...]
+    """Frozen parameters that active blocks use again: as constants there, with no gradient. Told, not judged."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether a frozen block costs nothing in the backward pass."""
+        return (
+            not self.frozen_with_gradient
+            and self.backward_nodes_before_frontier == 0
+            and self.saved_tensors_before_frontier == 0
+        )
+
+
+class _Frontier(TorchDispatchMode):
+    """Notes when an operation is first handed an active parameter, and what autograd had built by then."""
+
+    def __init__(self, active: set[int]) -> None:
+        super().__init__()
+        self.active = active
+        self.operations = 0
+        self.frontier: int | None = None
+        self.start = torch.autograd._get_sequence_nr()
+        self.nodes_before = 0
+        self.saved_at: list[int] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if self.frontier is None and any(
+            id(leaf) in self.active for leaf in tree_leaves((args, kwargs))
+        ):
+            self.frontier = self.operations
+            # The frontier operation's own node is made just before it is dispatched.
+            self.nodes_before = max(0, torch.autograd._get_sequence_nr() - self.start - 1)
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+    def note_saved(self, tensor: Tensor) -> Tensor:
+        self.saved_at.append(self.operations)
+        return tensor
+
+    @property
+    def saved_before(self) -> int:
+        """Tensors saved strictly before the frontier operation was set up (its inputs are saved while that happens)."""
+        frontier = self.operations if self.frontier is None else self.frontier
+        return sum(when < frontier for when in self.saved_at)
+
+
+def audit(
+    model: nn.Module, sample: Sample, level: int, *, blocks: Blocks | None = None
+) -> AuditReport:
+    """Run `model` forward and backward once with its first `level` blocks frozen, and report what autograd did.
+
+    The pass is made in train mode on the meta device with real autograd (on the model's own tensors where it cannot run
+    there); the model is left as it was.
+
+    Args:
+        model: any module.
+        sample: one training input, as for `freezeout.partition`.
+        level: number of frozen blocks, 0..len(blocks) - 1.
+        blocks: of the model; found by `freezeout.partition` if not given.
+
+    Raises:
+        ValueError: `level` is out of range, or the model gives nothing that a loss could be made of.
+        PartitionError: the model cannot be partitioned.
+    """
+    blocks = partition(model, sample) if blocks is None else blocks
+    if not 0 <= level < len(blocks):
+        raise ValueError(f"`level` must be in 0..{len(blocks) - 1}, got {level}.")
+    return first_that_works(model, lambda where: _audit(model, sample, level, blocks, where))
+
+
+def _audit(
+    model: nn.Module, sample: Sample, level: int, blocks: Blocks, where: Where
+) -> AuditReport:
+    frozen = {name for block in blocks[:level] for name in block.parameter_names}
+    with stand_in(model, where, lambda name: name not in frozen) as subject:
+        active = {id(p) for name, p in subject.parameters.items() if name not in frozen}
+        mode = _Frontier(active)
+        with mode, torch.autograd.graph.saved_tensors_hooks(mode.note_saved, lambda t: t):
+            loss = _loss(subject.call(sample))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return _report(subject, blocks, level, frozen, mode)
+
+
+def _loss(output: Any) -> Tensor:
+    terms = [
+        leaf.sum()
+        for leaf in tree_leaves(output)
+        if isinstance(leaf, Tensor) and leaf.requires_grad
+    ]
+    if not terms:
+        raise ValueError("the model's output depends on no active parameter, so there is no loss.")
+    return torch.stack([term.float() for term in terms]).sum()
+
+
+def _report(
+    subject: StandIn, blocks: Blocks, level: int, frozen: set[str], mode: _Frontier
+) -> AuditReport:
+    got = {name for name, p in subject.parameters.items() if p.grad is not None}
+    expected = [n for b in blocks[level:] for n in b.parameter_names if n not in blocks.unused]
+    frontier_names = {block.name for block in blocks[level:]}
+    return AuditReport(
+        model=type(blocks.model).__name__,
+        level=level,
+        num_blocks=len(blocks),
+        frontier=blocks[level].name,
+        where=subject.where,
+        frozen_with_gradient=tuple(sorted(got & frozen)),
+        backward_nodes_before_frontier=mode.nodes_before,
+        saved_tensors_before_frontier=mode.saved_before,
+        saved_tensors=len(mode.saved_at),
+        active_without_gradient=tuple(name for name in expected if name not in got),
+        reused=tuple(
+            name
+            for name, last in blocks.reused.items()
+            if name in frozen and last in frontier_names
+        ),
+    )

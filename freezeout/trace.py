@@ -1,0 +1,194 @@
+"""Run a model once, without touching it, and see which parameter each operation is handed.
+
+The run is made on the meta device (shapes without data) with stand-ins for parameters and buffers. Where a model cannot
+run there (data-dependent shapes, parameters held outside the module tree), it is made on the model's own tensors, and
+what a forward pass changes (buffers, training flags, random state, gradients) is put back.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+T = TypeVar("T")
+Where = Literal["meta", "real"]
+Sample = Tensor | Sequence[Any] | Mapping[str, Any]
+"""One input of a model: a tensor, a sequence of positional arguments or a mapping of keyword arguments."""
+
+
+def arguments(sample: Sample) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments that `sample` stands for."""
+    if isinstance(sample, Mapping):
+        return (), dict(sample)
+    if isinstance(sample, (tuple, list)):
+        return tuple(sample), {}
+    return (sample,), {}
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A callable form of a model whose parameters may be looked at and given gradients freely."""
+
+    call: Callable[[Sample], Any]
+    parameters: Mapping[str, nn.Parameter]
+    where: Where
+
+
+@contextmanager
+def stand_in(
+    model: nn.Module, where: Where, requires_grad: Callable[[str], bool] = lambda _: False
+) -> Iterator[StandIn]:
+    """Yield `model` in train mode, on the meta device or on its own tensors; nothing in it is changed afterwards."""
+    kept = _on_meta(model) if where == "meta" else _tensors_kept(model)
+    with _flags_kept(model), torch.random.fork_rng(_cuda_devices(model)), kept:
+        model.train()
+        parameters = dict(model.named_parameters())
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(requires_grad(name))
+
+        def call(sample: Sample) -> Any:
+            args, kwargs = arguments(sample)
+            if where == "meta":
+                args, kwargs = tree_map(_to_meta, (args, kwargs))
+            return model(*args, **kwargs)
+
+        yield StandIn(call, parameters, where)
+
+
+@contextmanager
+def _on_meta(model: nn.Module) -> Iterator[None]:
+    """Swap every parameter and buffer for one on the meta device.
+
+    `torch.func.functional_call` would do but for modules that sit in the tree twice: it leaves its stand-ins behind in
+    those (torch 2.15).
+    """
+    swapped: dict[Tensor, Tensor] = {}
+    before = [(m, dict(m._parameters), dict(m._buffers)) for m in model.modules()]
+
+    def swap(tensor: Tensor | None) -> Any:
+        if tensor is None:
+            return None
+        if tensor not in swapped:
+            copy = torch.empty_like(tensor, device="meta")
+            swapped[tensor] = nn.Parameter(copy, False) if isinstance(tensor, nn.Parameter) else copy
+        return swapped[tensor]
+
+    try:
+        for module, parameters, buffers in before:
+            module._parameters.update({name: swap(p) for name, p in parameters.items()})
+            module._buffers.update({name: swap(b) for name, b in buffers.items()})
+        yield
+    finally:
+        for module, parameters, buffers in before:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
+
+
+def _to_meta(value: Any) -> Any:
+    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+
+
+def _cuda_devices(model: nn.Module) -> list[int]:
+    return sorted({p.get_device() for p in model.parameters() if p.is_cuda})
+
+
+@contextmanager
+def _flags_kept(model: nn.Module) -> Iterator[None]:
+    training = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, flag in training.items():
+            module.training = flag
+
+
+@contextmanager
+def _tensors_kept(model: nn.Module) -> Iterator[None]:
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    gradients = [(p, p.grad, p.requires_grad) for p in model.parameters()]
+    for parameter, _, _ in gradients:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        for parameter, grad, flag in gradients:
+            parameter.grad = grad
+            parameter.requires_grad_(flag)
+
+
+def first_that_works(model: nn.Module, attempt: Callable[[Where], T]) -> T:
+    """Result of `attempt` on the meta device or, where the model cannot run there, on its own tensors."""
+    try:
+        return attempt("meta")
+    except Exception:
+        # Any error can mean "not on meta"; what is wrong with the model itself shows again below.
+        if any(p.is_meta for p in model.parameters()):
+            raise
+        return attempt("real")
+
+
+@dataclass(kw_only=True)
+class ParameterUse:
+    """Order and extent of parameter use in one forward pass, in train mode."""
+
+    where: Where
+    first_use: list[str] = field(default_factory=list)
+    """Names of parameters in the order in which they are first used."""
+    last_use: dict[str, int] = field(default_factory=dict)
+    """For each used parameter, how many parameters had been used for the first time by its last use."""
+    module_exit: dict[nn.Module, int] = field(default_factory=dict)
+    """For each called module, how many parameters had been used for the first time when it last returned."""
+
+
+class _UseRecorder(TorchDispatchMode):
+    """Notes every parameter that an operation is handed."""
+
+    def __init__(self, use: ParameterUse, parameters: Mapping[str, nn.Parameter]) -> None:
+        super().__init__()
+        self.use = use
+        self.names = {id(parameter): name for name, parameter in parameters.items()}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            name = self.names.get(id(leaf))
+            if name is not None:
+                if name not in self.use.last_use:
+                    self.use.first_use.append(name)
+                self.use.last_use[name] = len(self.use.first_use)
+        return func(*args, **(kwargs or {}))
+
+
+def parameter_use(model: nn.Module, sample: Sample) -> ParameterUse:
+    """Trace one forward pass of `model` in train mode; the model is left as it was.
+
+    Raises:
+        Exception: whatever the model raises when it runs neither on the meta device nor on its own tensors.
+    """
+    return first_that_works(model, lambda where: _parameter_use(model, sample, where))
+
+
+def _parameter_use(model: nn.Module, sample: Sample, where: Where) -> ParameterUse:
+    use = ParameterUse(where=where)
+    with stand_in(model, where) as subject:
+
+        def note_exit(module: nn.Module, _args: Any, _output: Any) -> None:
+            use.module_exit[module] = len(use.first_use)
+
+        handle = register_module_forward_hook(note_exit)
+        try:
+            with torch.no_grad(), _UseRecorder(use, subject.parameters):
+                subject.call(sample)
+        finally:
+            handle.remove()
+    return use
