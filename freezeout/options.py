@@ -23,7 +23,13 @@ def option(parser: Parser, name: str, **settings: Any) -> None:
     _add_hidden(parser, {_underscores(shown)} - {shown}, action.dest, settings)
 
 
-def switch(parser: Parser, name: str, *, default: bool, help: str) -> None:
+def switch(
+    parser: Parser,
+    name: str,
+    *,
+    default: bool,
+    help: str,  # noqa: A002 - named as in add_argument
+) -> None:
     """Add an on/off option, `name` and its opposite `--no-...`, in both spellings."""
     on = _hyphens(name)
     off = f"--no-{on[2:]}"

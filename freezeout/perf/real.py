@@ -1,0 +1,109 @@
+"""Times a real FreezeOut run against its unfrozen twin, step by step in alternation."""
+
+import torch
+
+from freezeout.numerics import numerics
+from freezeout.perf.budget import Budget
+from freezeout.perf.clock import Clock, clock_for
+from freezeout.perf.curve import Progress
+from freezeout.perf.records import Curve, Pass, Run, ScheduleSpec
+from freezeout.perf.saving import compare
+from freezeout.perf.workload import Subject, Workload
+from freezeout.scheduler import FreezeOutLR
+
+STEPS = 200
+"""Steps of one pass, for each of the two runs."""
+WARMUP_STEPS = 3
+
+
+class _TimedRun:
+    """One of the two runs: a workload with its scheduler."""
+
+    def __init__(self, subject: Subject, spec: ScheduleSpec, total_steps: int) -> None:
+        self.workload = Workload(subject, freezer=False)
+        self.spec = spec
+        self.total_steps = total_steps
+
+    def warm_up(self, clock: Clock) -> None:
+        for _ in range(WARMUP_STEPS):
+            self.workload.step(clock)
+
+    def begin(self) -> None:
+        self.scheduler = FreezeOutLR(
+            self.workload.optimizer,
+            self.workload.blocks,
+            total_steps=self.total_steps,
+            t_0=self.spec.t_0,
+            how_scale=self.spec.how_scale,
+            scale_lr=self.spec.scale_lr,
+        )
+
+    def step(self, clock: Clock) -> tuple[object, object]:
+        start, _, _, _ = self.workload.step(clock)
+        self.scheduler.step()
+        return start, clock.mark()
+
+
+def time_pass(
+    subject: Subject, spec: ScheduleSpec, *, total_steps: int = STEPS, clock: Clock | None = None
+) -> Pass:
+    """Train under `spec` and, in alternation, without freezing; both from the same weights on the same batches.
+
+    Returns:
+        Milliseconds of each step of both runs: forward, backward, optimizer and scheduler.
+    """
+    device = torch.device(subject.config.device)
+    clock = clock or clock_for(device)
+    baseline = ScheduleSpec(t_0=1.0, how_scale=spec.how_scale, scale_lr=spec.scale_lr)
+    with numerics(subject.config.dtype, device):
+        runs = [_TimedRun(subject, each, total_steps) for each in (spec, baseline)]
+        for run in runs:
+            run.warm_up(clock)
+            run.begin()
+        marks: tuple[list[tuple[object, object]], ...] = ([], [])
+        for step in range(total_steps):
+            first = step % 2  # who goes first alternates too
+            for which in (first, 1 - first):
+                marks[which].append(runs[which].step(clock))
+        clock.synchronize()
+    frozen_ms, twin_ms = ([clock.elapsed_ms(*pair) for pair in each] for each in marks)
+    return Pass(frozen_ms=frozen_ms, twin_ms=twin_ms)
+
+
+def time_run(
+    subject: Subject,
+    spec: ScheduleSpec,
+    curve: Curve,
+    *,
+    session: str,
+    budget_s: float,
+    total_steps: int = STEPS,
+    progress: Progress = lambda _what, _share: None,
+) -> Run:
+    """Time whole passes until it is decided whether they agree with `curve`, or the budget is spent.
+
+    Args:
+        subject: what to train.
+        spec: the schedule.
+        curve: measured cost curve of the same subject, to be agreed with.
+        session: id of the session the record belongs to.
+        budget_s: seconds after which no new pass is started; one pass is made all the same.
+        total_steps: steps of one pass.
+        progress: called after every pass.
+    """
+    budget = Budget(budget_s)
+    passes: list[Pass] = []
+    while True:
+        passes.append(time_pass(subject, spec, total_steps=total_steps))
+        run = Run(
+            session=session,
+            config=subject.config,
+            schedule=spec,
+            num_blocks=len(curve.blocks),
+            total_steps=total_steps,
+            passes=tuple(passes),
+        )
+        progress(f"{subject.config.model}: pass {len(passes)}", budget.spent_s / budget_s)
+        decided = compare(curve, spec, run).verdict != "UNDECIDED"
+        if decided or not budget.allows(len(passes)):
+            return run

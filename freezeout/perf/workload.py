@@ -1,0 +1,148 @@
+"""A model, its optimizer and real input, ready to take training steps at any freeze level."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from freezeout.blocks import Blocks, partition
+from freezeout.freezer import Freezer
+from freezeout.numerics import autocast
+from freezeout.perf.clock import Clock
+from freezeout.perf.records import Config
+from freezeout.train.sources import read, resize
+
+NUM_BATCHES = 4
+"""Different batches that are cycled through, so that no step finds its input in the cache of the one before."""
+LR = 0.001
+"""Low, since a bench trains any model on a handful of batches and none may diverge; time does not depend on it."""
+OPTIMIZER = f"SGD, nesterov momentum 0.9, weight decay 1e-4, lr {LR}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured: how to make the model and how its parameters group into blocks."""
+
+    config: Config
+    build: Callable[[], nn.Module]
+    """A freshly initialized module on the CPU."""
+    groups: Mapping[str, str] | None = None
+    """A block label for every parameter name, or None to derive blocks from module paths."""
+    published: Mapping[str, int] | None = None
+    """Arguments of the published calc_speedup, where it applies."""
+
+
+class Workload:
+    """One training setup: take steps with `step`, change what is frozen through `freezer` or a scheduler."""
+
+    def __init__(self, subject: Subject, *, seed: int = 0, freezer: bool = True) -> None:
+        """Build the model and its input.
+
+        Args:
+            subject: what to build.
+            seed: of the initial weights; two workloads of one seed start out equal.
+            freezer: give the workload a Freezer of its own; off where a FreezeOutLR will bring one.
+        """
+        config = subject.config
+        self.config = config
+        self.device = torch.device(config.device)
+        torch.manual_seed(seed)
+        module = subject.build()
+        self.blocks = _blocks(module, subject)
+        format_ = _MEMORY_FORMAT[config.memory_format]
+        self.model = module.to(device=self.device, memory_format=format_).train()  # type: ignore[call-overload]
+        self.optimizer = torch.optim.SGD(
+            self.blocks.param_groups(), lr=LR, momentum=0.9, nesterov=True, weight_decay=1e-4
+        )
+        self.freezer = Freezer(self.blocks, self.optimizer) if freezer else None
+        self._forward: Callable[..., Any] = _compiled(self) if config.mode == "compile" else self.model
+        self._batches = cycle(batches(config, self.device))
+
+    def step(self, clock: Clock) -> tuple[Any, Any, Any, Any]:
+        """Take one training step; returns the clock's marks at its start and after forward, backward and optimizer."""
+        images, labels = next(self._batches)
+        start = clock.mark()
+        loss = self.loss(images, labels)
+        forward = clock.mark()
+        loss.backward()  # type: ignore[no-untyped-call]
+        backward = clock.mark()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return start, forward, backward, clock.mark()
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy of one batch; of the main output where a model returns others with it."""
+        with autocast(self.config.dtype, self.device):
+            return functional.cross_entropy(_logits(self._forward(images)), labels)
+
+    def saved_bytes(self) -> int:
+        """Bytes that autograd keeps for the backward pass of one step at the present level, parameters excluded."""
+        kept: dict[int, int] = {}
+        parameters = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in parameters:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            loss = self.loss(*next(self._batches))
+        del loss
+        return sum(kept.values())
+
+
+_MEMORY_FORMAT = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def _blocks(module: nn.Module, subject: Subject) -> Blocks:
+    sample = torch.zeros(2, *subject.config.input_shape)
+    return partition(
+        module, sample, groups=subject.groups, granularity=subject.config.granularity
+    )
+
+
+def _compiled(workload: Workload) -> Callable[..., Any]:
+    """The compiled model; every freeze level is compiled once, so the limit of compilations is raised to fit them."""
+    import torch._dynamo
+
+    needed = 2 * len(workload.blocks) + 8
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, needed)
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # never fall back to eager in silence
+    compiled: Callable[..., Any] = torch.compile(workload.model, dynamic=False)
+    return compiled
+
+
+def _logits(output: Any) -> Tensor:
+    """The main output: the tensor itself, or the first of several (Inception, GoogLeNet, distilled models)."""
+    while not isinstance(output, Tensor):
+        output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
+    return output
+
+
+def batches(config: Config, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Batches of real images: scikit-learn's digits, scaled to the input size, normalised, on the device.
+
+    Raises:
+        ValueError: scikit-learn is missing, or the model takes something else than square RGB images.
+    """
+    channels, height, width = config.input_shape
+    if channels != 3 or height != width:
+        raise ValueError(
+            f"the bench feeds square RGB images, but {config.model} takes {config.input_shape}."
+        )
+    digits = read("digits", root=Path(), download=False, image_size=8).train
+    format_ = _MEMORY_FORMAT[config.memory_format]
+    found = []
+    for index in range(NUM_BATCHES):
+        chosen = (torch.arange(config.batch_size) + index * config.batch_size) % len(digits)
+        images = resize(digits.images[chosen], height).float().div_(127.5).sub_(1)
+        labels = digits.labels[chosen] % config.num_classes
+        found.append((images.to(device, memory_format=format_), labels.to(device)))
+    return found

@@ -1,0 +1,108 @@
+"""What one training run was asked to do."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from freezeout.schedule import HowScale, Schedule, const_time_epochs
+
+Dtype = Literal["fp32", "tf32", "bf16"]
+Validate = Literal["valid", "test", "none"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+VALIDATES: tuple[Validate, ...] = get_args(Validate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The settings of one run; the defaults are the published ones.
+
+    Two runs with equal settings on one kind of device are the same run: a checkpoint is resumed
+    only under the settings it was made with.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    model: str
+    """Name of the model, for the record; `train` is given the module itself."""
+    dataset: str
+    """`digits`, `cifar10`, `cifar100` or `imagefolder:DIR`."""
+    depth: int | None = None
+    """Depth the model was built with, None for the model's own."""
+    growth_rate: int | None = None
+    """Growth rate the model was built with, None for the model's own."""
+    dropout: float | None = None
+    """Dropout rate the model was built with, None for the model's own."""
+    epochs: int = 100
+    """Passes over the training images, before `const_time` stretches them."""
+    batch_size: int = 50
+    """Training images in a step; the last step of an epoch takes what is left."""
+    eval_batch_size: int = 250
+    """Images in a step of the evaluation, where nothing is kept for a backward pass."""
+    lr: float = 0.1
+    """Base learning rate; each block's own follows from the schedule."""
+    momentum: float = 0.9
+    """Momentum of SGD, in [0, 1)."""
+    nesterov: bool = True
+    """Nesterov's form of momentum."""
+    weight_decay: float = 1e-4
+    """L2 penalty on every trained parameter."""
+    t_0: float = 0.8
+    """Freeze time of the first block as a share of the run; 1 is the baseline without freezing."""
+    how_scale: HowScale = "cubic"
+    """`linear`, `squared` or `cubic`: the power applied to the interpolated freeze times."""
+    scale_lr: bool = True
+    """Start each block at lr / t_i, so that every block travels about the same distance."""
+    const_time: bool = False
+    """Stretch the run to epochs / (1 - speedup), so that it costs what the baseline costs."""
+    augment: bool = True
+    """Random crops with 4 pixels of black padding, and mirroring where a mirror image is valid."""
+    validate: Validate = "valid"
+    """Evaluate on held-out training images (`valid`), on the test images (`test`) or not at all."""
+    seed: int = 0
+    """Seed of the order of the images and of their augmentation."""
+    dtype: Dtype = "fp32"
+    """`fp32` (IEEE throughout), `tf32` (CUDA only) or `bf16` (autocast)."""
+    channels_last: bool = False
+    """Keep images and convolution weights in the channels-last memory format."""
+    deterministic: bool = False
+    """Allow deterministic kernels only; on CUDA a resumed run is bit-exact only with this."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_batch_size"):
+            _require(
+                _is_int(getattr(self, name)) and getattr(self, name) >= 1,
+                self,
+                name,
+                "a whole number of at least 1",
+            )
+        _require(math.isfinite(self.lr) and self.lr > 0, self, "lr", "above 0")
+        _require(0 <= self.momentum < 1, self, "momentum", "in [0, 1)")
+        _require(0 <= self.weight_decay < math.inf, self, "weight_decay", "0 or above")
+        _require(_is_int(self.seed) and 0 <= self.seed < 2**63, self, "seed", "in [0, 2**63)")
+        _require(self.dtype in DTYPES, self, "dtype", f"one of {', '.join(DTYPES)}")
+        _require(self.validate in VALIDATES, self, "validate", f"one of {', '.join(VALIDATES)}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("`nesterov` needs a `momentum` above 0; pass nesterov=False.")
+        Schedule(num_blocks=1, total_steps=1, t_0=self.t_0, how_scale=self.how_scale)
+
+    def run_epochs(self, speedup: float = 0.0) -> int:
+        """Epochs the run really takes, given the share of time that freezing is predicted to save.
+
+        Raises:
+            ValueError: a speedup is given though the run is not to be stretched, or is no share.
+        """
+        if self.const_time:
+            return const_time_epochs(self.epochs, speedup)
+        if speedup != 0:
+            raise ValueError(f"`speedup` is {speedup}, but only `const_time` makes use of it.")
+        return self.epochs
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require(holds: bool, config: TrainConfig, name: str, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"`{name}` must be {rule}, got {getattr(config, name)!r}.")
