@@ -1,4 +1,4 @@
-"""FreezeOut: anneal every block's learning rate to zero on a schedule and leave frozen blocks out of the backward pass.
+"""FreezeOut: anneal every block's learning rate to zero on a schedule; a frozen block has no backward pass.
 
 Names are loaded on first use, so that `freezeout.schedule` and `freezeout.perf.results` stay importable without torch.
 """
@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from freezeout.proof import AuditReport, audit
-    from freezeout.freezer import Freezer
     from freezeout.blocks import Block, Blocks, PartitionError, partition
+    from freezeout.freezer import Freezer
+    from freezeout.proof import AuditReport, audit
     from freezeout.schedule import Schedule, calc_speedup
     from freezeout.scheduler import FreezeOutLR
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, overload
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from freezeout import structure
 from freezeout.structure import Granularity
@@ -116,6 +117,11 @@ def partition(
     parameters = dict(model.named_parameters())
     if not parameters:
         raise PartitionError(f"{name} has no parameters, so there is nothing to freeze.")
+    lazy = [p for p, parameter in parameters.items() if is_lazy(parameter)]
+    if lazy:
+        raise PartitionError(
+            f"{name} has parameters without a shape yet: {listed(lazy)}; run it once before."
+        )
     labels = _labels(model, name, parameters, groups, granularity)
     use = _use(model, name, sample)
     runs = _runs(use.first_use, labels)
@@ -137,7 +143,7 @@ def _labels(
         return structure.labels(model, granularity)
     missing = [p for p in parameters if p not in groups]
     if missing:
-        raise PartitionError(f"`groups` has no label for {_listed(missing)} of {name}.")
+        raise PartitionError(f"`groups` has no label for {listed(missing)} of {name}.")
     return groups
 
 
@@ -151,19 +157,18 @@ def _use(model: nn.Module, name: str, sample: Sample) -> ParameterUse:
         ) from error
     if not use.first_use:
         raise PartitionError(
-            f"a forward pass of {name} uses none of its parameters: {_listed([*dict(model.named_parameters())])}."
+            f"a forward pass of {name} uses none of its parameters: {listed([*dict(model.named_parameters())])}."
         )
     return use
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first few of `names`, and how many more there are."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def _runs(
-    order: Sequence[str], labels: Mapping[str, str | None]
-) -> list[tuple[str, list[str]]]:
+def _runs(order: Sequence[str], labels: Mapping[str, str | None]) -> list[tuple[str, list[str]]]:
     """Cut the order wherever a label turns up for the first time; a label met again opens no second block."""
     runs: list[tuple[str, list[str]]] = []
     seen: set[str] = set()

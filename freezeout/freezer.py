@@ -88,7 +88,7 @@ class _HoldFrozen:
     def __init__(self, freezer: Freezer) -> None:
         self.freezer = freezer
 
-    def __call__(self, module: nn.Module, args: Any) -> None:
+    def __call__(self, module: nn.Module, _args: Any) -> None:
         if module.training:
             self.freezer.hold()
 

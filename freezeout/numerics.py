@@ -7,17 +7,13 @@ from typing import Any
 
 import torch
 
-
-
 DTYPES = ("fp32", "tf32", "bf16")
 CUBLAS_WORKSPACE = ":4096:8"
 """A value of CUBLAS_WORKSPACE_CONFIG under which cuBLAS is deterministic."""
 
 
 @contextmanager
-def numerics(
-    dtype: str, device: torch.device, *, deterministic: bool = False
-) -> Iterator[None]:
+def numerics(dtype: str, device: torch.device, *, deterministic: bool = False) -> Iterator[None]:
     """Set precision and determinism for a run, and put both back afterwards.
 
     Args:

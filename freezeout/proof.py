@@ -26,6 +26,8 @@ class AuditReport:
     """`meta`: shapes only, real autograd; `real`: on the model's own tensors."""
     frozen_with_gradient: tuple[str, ...]
     """Frozen parameters that got a gradient; must be empty."""
+    frozen_behind_frontier: tuple[str, ...]
+    """Frozen parameters first used after an active one, so that the backward pass runs through them; must be empty."""
     backward_nodes_before_frontier: int
     """Autograd nodes made before the first active parameter is first used; must be 0."""
     saved_tensors_before_frontier: int
@@ -42,32 +44,42 @@ class AuditReport:
         """Whether a frozen block costs nothing in the backward pass."""
         return (
             not self.frozen_with_gradient
+            and not self.frozen_behind_frontier
             and self.backward_nodes_before_frontier == 0
             and self.saved_tensors_before_frontier == 0
         )
 
 
-class _Frontier(TorchDispatchMode):
+def _nodes_made() -> int:
+    """Autograd nodes that this thread has made so far; torch tells it in private only (2.11 to 2.15)."""
+    return int(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
+
+
+class _Frontier(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes when an operation is first handed an active parameter, and what autograd had built by then."""
 
-    def __init__(self, active: set[int]) -> None:
-        super().__init__()
+    def __init__(self, active: set[int], frozen: Mapping[int, str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.active = active
+        self.frozen_to_come = dict(frozen)  # name by id
+        self.frozen_behind: list[str] = []
         self.operations = 0
         self.frontier: int | None = None
-        self.start = torch.autograd._get_sequence_nr()
+        self.start = _nodes_made()
         self.nodes_before = 0
         self.saved_at: list[int] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if self.frontier is None and any(
-            id(leaf) in self.active for leaf in tree_leaves((args, kwargs))
-        ):
+        leaves = [id(leaf) for leaf in tree_leaves((args, kwargs))]
+        first_used = [self.frozen_to_come.pop(leaf, None) for leaf in leaves]
+        if self.frontier is not None:
+            self.frozen_behind += [name for name in first_used if name is not None]
+        elif any(leaf in self.active for leaf in leaves):
             self.frontier = self.operations
             # The frontier operation's own node is made just before it is dispatched.
-            self.nodes_before = max(0, torch.autograd._get_sequence_nr() - self.start - 1)
+            self.nodes_before = max(0, _nodes_made() - self.start - 1)
         self.operations += 1
         return func(*args, **(kwargs or {}))
 
@@ -111,8 +123,11 @@ def _audit(
 ) -> AuditReport:
     frozen = {name for block in blocks[:level] for name in block.parameter_names}
     with stand_in(model, where, lambda name: name not in frozen) as subject:
-        active = {id(p) for name, p in subject.parameters.items() if name not in frozen}
-        mode = _Frontier(active)
+        named = subject.parameters.items()
+        mode = _Frontier(
+            active={id(p) for name, p in named if name not in frozen},
+            frozen={id(p): name for name, p in named if name in frozen},
+        )
         with mode, torch.autograd.graph.saved_tensors_hooks(mode.note_saved, lambda t: t):
             loss = _loss(subject.call(sample))
         loss.backward()  # type: ignore[no-untyped-call]
@@ -143,6 +158,7 @@ def _report(
         frontier=blocks[level].name,
         where=subject.where,
         frozen_with_gradient=tuple(sorted(got & frozen)),
+        frozen_behind_frontier=tuple(mode.frozen_behind),
         backward_nodes_before_frontier=mode.nodes_before,
         saved_tensors_before_frontier=mode.saved_before,
         saved_tensors=len(mode.saved_at),

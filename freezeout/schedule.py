@@ -26,8 +26,8 @@ def _check_shape(t_0: float, how_scale: str) -> None:
 class Schedule:
     """When each block freezes and how its learning rate falls until then.
 
-    A block with freeze time `t_i` is annealed by a cosine to zero over the first `t_i * total_steps` steps and is frozen
-    at every step beyond. `t_0 = 1` gives the unfrozen baseline: one cosine for the whole network.
+    A block with freeze time `t_i` is annealed by a cosine to zero over the first `t_i * total_steps`
+    steps and is frozen at every step beyond. `t_0 = 1` gives the unfrozen baseline: one cosine for the whole network.
     """
 
     num_blocks: int
@@ -87,10 +87,11 @@ class Schedule:
         """
         t = self.freeze_times[block]
         end = self.total_steps * t
-        if step >= end:
+        j = max(step, 0)
+        if j >= end:  # also catches t_i = 0, which has no cosine
             return 0.0
         scale = 0.5 / t if self.scale_lr else 0.5
-        return scale * (1 + math.cos(math.pi * max(step, 0) / end))
+        return scale * (1 + math.cos(math.pi * j / end))
 
 
 def const_time_epochs(epochs: int, speedup: float) -> int:

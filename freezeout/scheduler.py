@@ -5,8 +5,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from freezeout.freezer import Freezer
 from freezeout.blocks import Blocks
+from freezeout.freezer import Freezer
 from freezeout.schedule import HowScale, Schedule
 
 
@@ -56,7 +56,9 @@ class FreezeOutLR(LRScheduler):
         self._block_of_group = [_block_of(group, blocks) for group in optimizer.param_groups]
         self._fingerprint = _fingerprint(self.schedule, blocks)
         self._freezer = Freezer(blocks, optimizer, keep_dropout=keep_dropout)
-        super().__init__(optimizer, last_epoch)  # takes the first step, so everything else is set before
+        super().__init__(
+            optimizer, last_epoch
+        )  # takes the first step, so everything else is set before
 
     @property
     def level(self) -> int:

@@ -46,7 +46,8 @@ def stand_in(
 ) -> Iterator[StandIn]:
     """Yield `model` in train mode, on the meta device or on its own tensors; nothing in it is changed afterwards."""
     kept = _on_meta(model) if where == "meta" else _tensors_kept(model)
-    with _flags_kept(model), torch.random.fork_rng(_cuda_devices(model)), kept:
+    attributes, flags = _attributes_kept(model), _flags_kept(model)
+    with attributes, flags, torch.random.fork_rng(_cuda_devices(model)), kept:
         model.train()
         parameters = dict(model.named_parameters())
         for name, parameter in parameters.items():
@@ -76,7 +77,9 @@ def _on_meta(model: nn.Module) -> Iterator[None]:
             return None
         if tensor not in swapped:
             copy = torch.empty_like(tensor, device="meta")
-            swapped[tensor] = nn.Parameter(copy, False) if isinstance(tensor, nn.Parameter) else copy
+            swapped[tensor] = (
+                nn.Parameter(copy, False) if isinstance(tensor, nn.Parameter) else copy
+            )
         return swapped[tensor]
 
     try:
@@ -96,6 +99,20 @@ def _to_meta(value: Any) -> Any:
 
 def _cuda_devices(model: nn.Module) -> list[int]:
     return sorted({p.get_device() for p in model.parameters() if p.is_cuda})
+
+
+@contextmanager
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Put back what a forward pass binds on modules, such as caches, which hold no data if it ran on the meta device."""
+    namespaces = [vars(module) for module in model.modules()]
+    containers = [v for names in namespaces for v in names.values() if type(v) in (dict, list)]
+    before = [(each, each.copy()) for each in (*namespaces, *containers)]
+    try:
+        yield
+    finally:
+        for each, copy in before:
+            each.clear()
+            each.extend(copy) if isinstance(each, list) else each.update(copy)
 
 
 @contextmanager
@@ -149,11 +166,11 @@ class ParameterUse:
     """For each called module, how many parameters had been used for the first time when it last returned."""
 
 
-class _UseRecorder(TorchDispatchMode):
+class _UseRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every parameter that an operation is handed."""
 
     def __init__(self, use: ParameterUse, parameters: Mapping[str, nn.Parameter]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.use = use
         self.names = {id(parameter): name for name, parameter in parameters.items()}
 

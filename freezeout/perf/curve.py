@@ -116,9 +116,7 @@ def _set_level(workload: Workload, level: int) -> None:
     workload.freezer.set_level(level)
 
 
-def _round(
-    workload: Workload, levels: Sequence[int], clock: Clock, rng: random.Random
-) -> Visits:
+def _round(workload: Workload, levels: Sequence[int], clock: Clock, rng: random.Random) -> Visits:
     """Milliseconds of each phase, for every level's two visits."""
     order = rng.sample(levels, len(levels))
     marks = []
@@ -141,9 +139,7 @@ def _round(
 
 def _by_phase(rounds: list[Visits]) -> dict[str, Rounds]:
     return {
-        phase: [
-            [[visit[index] for visit in visits] for visits in each.values()] for each in rounds
-        ]
+        phase: [[[visit[index] for visit in visits] for visits in each.values()] for each in rounds]
         for index, phase in enumerate(PHASES)
     }
 

@@ -41,7 +41,9 @@ def environment(device: torch.device) -> dict[str, Any]:
         "timm": _version("timm"),
         "numpy": _version("numpy"),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "cudnn": torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        if device.type == "cuda"
+        else None,
         "os": platform.platform(),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),

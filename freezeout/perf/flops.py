@@ -18,21 +18,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from freezeout.blocks import Blocks
+from freezeout.perf.records import FlopCurve
 from freezeout.trace import Sample, Where, first_that_works, stand_in
 
 _FUSED_BACKWARD = 2.5
 """Backward over forward of fused attention: five products for two, one of them made again."""
 _NO_OPERAND = -1
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlopCurve:
-    """FLOPs of one training step of a model, by block and by freeze level."""
-
-    block_forward_flops: tuple[int, ...]
-    """FLOPs of the forward pass, by block."""
-    backward_flops: tuple[int, ...]
-    """FLOPs of the backward pass, at every freeze level 0..blocks-1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +35,13 @@ class _Product:
     gradient_flops: int
 
 
-class _ProductRecorder(TorchDispatchMode):
+class _ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows through a forward pass which blocks go into which tensor."""
 
     def __init__(self, block_of: Mapping[int, int]) -> None:
-        super().__init__()
-        self.last_block = dict(block_of)  # by id of a tensor
-        self.written: dict[int, int] = {}  # by id of a storage that was written in place
+        super().__init__()  # type: ignore[no-untyped-call]
+        # By id of a tensor. A view shares the list of what it is a view of, so a write to one is one to both.
+        self.last_block = {key: [block] for key, block in block_of.items()}
         self.alive: list[Tensor] = []  # keeps ids from being given out again
         self.parameters = set(block_of)
         self.current = 0
@@ -63,7 +54,7 @@ class _ProductRecorder(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             if id(tensor) in self.parameters:
-                self.current = max(self.current, self.last_block[id(tensor)])
+                self.current = max(self.current, self._origin(tensor))
         out = func(*args, **kwargs)
         packet = func._overloadpacket
         if packet in flop_registry:
@@ -72,42 +63,40 @@ class _ProductRecorder(TorchDispatchMode):
         return out
 
     def _note_product(self, flops: int, func: Any, tensors: list[Tensor]) -> None:
-        origins = [self._origin(operand) for operand in _operands(func, tensors)]
+        operands = _operands(func, tensors) if torch.is_grad_enabled() else []
+        origins = [self._origin(operand) for operand in operands]
         fused = "attention" in func.name()
         self.products.append(
             _Product(
                 flops=flops,
                 block=self.current,
-                needs=(max(origins),) if fused else tuple(origins),
+                needs=(max(origins, default=_NO_OPERAND),) if fused else tuple(origins),
                 gradient_flops=round(flops * _FUSED_BACKWARD) if fused else flops,
             )
         )
 
     def _note_outputs(self, func: Any, tensors: list[Tensor], out: Any) -> None:
-        detached = func._overloadpacket is torch.ops.aten.detach
-        origin = (
-            _NO_OPERAND
-            if detached
-            else max((self._origin(tensor) for tensor in tensors), default=_NO_OPERAND)
-        )
+        tracked = torch.is_grad_enabled() and func._overloadpacket is not torch.ops.aten.detach
+        sources = tensors if tracked else []
+        origin = max((self._origin(tensor) for tensor in sources), default=_NO_OPERAND)
+        viewed = {self._storage(tensor): self.last_block.get(id(tensor)) for tensor in sources}
         inputs = {id(tensor) for tensor in tensors}
         for leaf in tree_leaves(out):
             if not isinstance(leaf, Tensor) or id(leaf) in self.parameters:
                 continue
             self.alive.append(leaf)
-            self.last_block[id(leaf)] = origin if leaf.is_floating_point() else _NO_OPERAND
-            if id(leaf) in inputs:
-                self.written[self._storage(leaf)] = origin
+            if id(leaf) in inputs:  # written in place; what went into it before still counts
+                written = self.last_block.setdefault(id(leaf), [_NO_OPERAND])
+                written[0] = max(written[0], origin)
+            elif leaf.is_floating_point() or leaf.is_complex():
+                self.last_block[id(leaf)] = viewed.get(self._storage(leaf)) or [origin]
 
     def _origin(self, tensor: Tensor) -> int:
-        return max(
-            self.last_block.get(id(tensor), _NO_OPERAND),
-            self.written.get(self._storage(tensor), _NO_OPERAND),
-        )
+        return self.last_block.get(id(tensor), [_NO_OPERAND])[0]
 
     @staticmethod
     def _storage(tensor: Tensor) -> int:
-        return tensor.untyped_storage()._cdata
+        return int(tensor.untyped_storage()._cdata)
 
 
 def _operands(func: Any, tensors: list[Tensor]) -> list[Tensor]:
@@ -141,8 +130,8 @@ def _products(model: nn.Module, blocks: Blocks, sample: Sample, where: Where) ->
     block_of_name = {name: b.index for b in blocks for name in b.parameter_names}
     with stand_in(model, where) as subject:
         block_of = {id(p): block_of_name[name] for name, p in subject.parameters.items()}
-        # Gradients reach only trainable parameters; all are, at level 0.
         recorder = _ProductRecorder(block_of)
-        with torch.no_grad(), recorder:
+        # No parameter requires a gradient here, so no graph is built; but a model's own no_grad shows.
+        with torch.enable_grad(), recorder:
             subject.call(sample)
     return recorder.products

@@ -35,7 +35,12 @@ class Config:
     @property
     def title(self) -> str:
         """Short name for tables and plots, such as `densenet_bc (depth 40, growth_rate 12)`."""
-        shown = ", ".join(f"{key} {value:g}" for key, value in self.options.items())
+        told = self.model.split("_")  # wrn_40_4 needs no depth and width beside it
+        shown = ", ".join(
+            f"{key} {value:g}"
+            for key, value in self.options.items()
+            if value and f"{value:g}" not in told
+        )
         return f"{self.model} ({shown})" if shown else self.model
 
 
@@ -78,7 +83,19 @@ class Session:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class FlopCurve:
+    """FLOPs of one training step of a model (2 a multiply-add), by block and by freeze level."""
+
+    block_forward_flops: tuple[int, ...]
+    """FLOPs of the forward pass, by block."""
+    backward_flops: tuple[int, ...]
+    """FLOPs of the backward pass, at every freeze level 0..blocks-1."""
+    published: Mapping[str, int] | None = None
+    """Arguments growth_rate and num_blocks_per_stage of the published calc_speedup; None if it does not apply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve(FlopCurve):
     """A cost curve: one training step at every freeze level, measured, and the same in FLOPs."""
 
     session: str
@@ -94,16 +111,10 @@ class Curve:
     """For each phase of `PHASES`: milliseconds by round, measured level and single step."""
     warmup_s: float
     """Seconds spent before the first sample: first steps, autotuning, compilation."""
-    block_forward_flops: tuple[int, ...]
-    """FLOPs of one forward pass by block (2 a multiply-add)."""
-    backward_flops: tuple[int, ...]
-    """FLOPs of one backward pass at every level 0..len(blocks)-1."""
     saved_bytes: tuple[int, ...]
     """Bytes that autograd keeps for the backward pass at every measured level, parameters excluded."""
     peak_bytes: tuple[int, ...] | None = None
     """Peak allocated device memory at every measured level; None where the device does not tell (a CPU)."""
-    published: Mapping[str, int] | None = None
-    """Arguments growth_rate and num_blocks_per_stage of the published calc_speedup; None if it does not apply."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,9 @@ def _value(key: str, value: Any) -> Any:
         return _build(_NESTED[key], value)
     if key == "passes":
         return tuple(Pass(**each) for each in value)
-    return tuple(value) if isinstance(value, list) and key not in ("frozen_ms", "twin_ms") else value
+    return (
+        tuple(value) if isinstance(value, list) and key not in ("frozen_ms", "twin_ms") else value
+    )
 
 
 def read(path: Path) -> list[Record]:

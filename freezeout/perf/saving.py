@@ -15,9 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from freezeout.perf.records import PHASES, Curve, Run, ScheduleSpec
+from freezeout.perf.records import PHASES, Curve, FlopCurve, Run, ScheduleSpec
 from freezeout.perf.statistics import (
+    CONFIDENCE,
     MIN_ROUNDS,
+    RESAMPLES,
     STABLE_HALF_WIDTH,
     Array,
     Estimate,
@@ -34,6 +36,13 @@ TOLERANCE = {"cpu": 0.03, "cuda": 0.02}
 """How far the measured curve may be from the real run, as a share of the step time, by kind of device."""
 NOMINAL_STEPS = 10_000
 """Length of the run for which a schedule's weights are taken where no length is given; rounding is below 0.01 %."""
+STANDARD = (
+    ScheduleSpec(t_0=0.8, how_scale="cubic"),
+    ScheduleSpec(t_0=0.5, how_scale="cubic"),
+    ScheduleSpec(t_0=0.7, how_scale="linear", scale_lr=False),
+    ScheduleSpec(t_0=0.5, how_scale="linear", scale_lr=False),
+)
+"""The published default and the schedules that the published claims are about."""
 SOURCES = ("calc_speedup", "FLOPs", "measured curve", "real run")
 
 
@@ -45,7 +54,8 @@ def factor(saved: float) -> float:
 def step_ms(curve: Curve, phase: str | None = None) -> Array:
     """Milliseconds of a step, or of one phase of it, by round and measured level; shape (rounds, levels)."""
     phases = PHASES if phase is None else (phase,)
-    return np.sum([np.mean(np.asarray(curve.samples_ms[p]), axis=-1) for p in phases], axis=0)
+    total: Array = np.sum([np.mean(curve.samples_ms[p], axis=-1) for p in phases], axis=0)
+    return total
 
 
 def level_cost_ms(curve: Curve, phase: str | None = None) -> list[Estimate]:
@@ -66,7 +76,9 @@ def block_saving_ms(curve: Curve) -> list[tuple[str, Estimate]]:
         One (label, estimate) for each pair of neighbouring measured levels; the label names the blocks between.
     """
     backward = step_ms(curve, "backward")
-    labels = [_span(curve.blocks[a:b]) for a, b in zip(curve.levels, curve.levels[1:], strict=False)]
+    labels = [
+        _span(curve.blocks[a:b]) for a, b in zip(curve.levels, curve.levels[1:], strict=False)
+    ]
     saved = backward[:, :-1] - backward[:, 1:]
     return list(zip(labels, (median(column) for column in saved.T), strict=True))
 
@@ -89,17 +101,19 @@ def stability(curve: Curve) -> str:
     return "stable"
 
 
-def weights(curve: Curve, spec: ScheduleSpec, total_steps: int = NOMINAL_STEPS) -> tuple[float, ...]:
+def weights(
+    curve: FlopCurve, spec: ScheduleSpec, total_steps: int = NOMINAL_STEPS
+) -> tuple[float, ...]:
     """Share of a run under `spec` at each freeze level of the curve's model, `w[k]`."""
-    return spec.schedule(len(curve.blocks), total_steps).weights
+    return spec.schedule(len(curve.backward_flops), total_steps).weights
 
 
-def forward_flops(curve: Curve) -> int:
+def forward_flops(curve: FlopCurve) -> int:
     """FLOPs of one forward pass."""
     return sum(curve.block_forward_flops)
 
 
-def published_saving(curve: Curve, spec: ScheduleSpec) -> float:
+def published_saving(curve: FlopCurve, spec: ScheduleSpec) -> float:
     """Share saved by the published estimate, or by its cost model for what is no DenseNet-BC."""
     if curve.published is not None:
         return calc_speedup(t_0=spec.t_0, how_scale=spec.how_scale, **curve.published)
@@ -119,7 +133,7 @@ def cost_model_saving(block_forward_flops: Sequence[int], spec: ScheduleSpec) ->
     return 1 - (total + trained) / (2 * total)
 
 
-def flops_saving(curve: Curve, spec: ScheduleSpec, total_steps: int = NOMINAL_STEPS) -> float:
+def flops_saving(curve: FlopCurve, spec: ScheduleSpec, total_steps: int = NOMINAL_STEPS) -> float:
     """Share of forward and backward FLOPs saved."""
     cost = np.asarray(curve.backward_flops, dtype=float) + forward_flops(curve)
     return saved_share(weights(curve, spec, total_steps), cost)
@@ -139,9 +153,7 @@ def measured_saving(
     """
     rounds = step_ms(curve, phase)
     weight = np.asarray(weights(curve, spec, total_steps)) @ _interpolation(curve)
-    return bootstrap(
-        rounds / rounds[:, :1], lambda rows: 1 - np.median(rows, axis=1) @ weight
-    )
+    return bootstrap(rounds / rounds[:, :1], lambda rows: 1 - np.median(rows, axis=1) @ weight)
 
 
 def _interpolation(curve: Curve) -> Array:
@@ -150,9 +162,7 @@ def _interpolation(curve: Curve) -> Array:
     # The index breaks ties between levels of equal FLOPs and keeps the axis increasing.
     axis = flops / max(-flops[0], 1.0) + 1e-6 * np.arange(len(flops))
     known = axis[list(curve.levels)]
-    return np.column_stack(
-        [np.interp(axis, known, unit) for unit in np.eye(len(curve.levels))]
-    )
+    return np.column_stack([np.interp(axis, known, unit) for unit in np.eye(len(curve.levels))])
 
 
 def real_saving(run: Run) -> Estimate:
@@ -170,8 +180,6 @@ def real_saving(run: Run) -> Estimate:
 
 
 def _stratified_interval(frozen: Array, twin: Array, strata: Array) -> tuple[float, float]:
-    from freezeout.perf.statistics import CONFIDENCE, RESAMPLES
-
     rng = np.random.default_rng(0)
     sums = np.zeros((2, RESAMPLES))
     for stratum in np.unique(strata):

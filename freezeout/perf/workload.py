@@ -37,6 +37,32 @@ class Subject:
     """Arguments of the published calc_speedup, where it applies."""
 
 
+def subject_of(create: Callable[..., Any], *, batch_size: int, **settings: Any) -> Subject:
+    """The subject of a model.
+
+    Args:
+        create: called with `device=`; gives an object with module, name, options, input_shape, num_classes, groups()
+            and published, as `models.create` does.
+        batch_size: images a step.
+        **settings: further fields of `Config`, such as dtype and device.
+    """
+    described = create(device="meta")
+    config = Config(
+        model=described.name,
+        options=dict(described.options),
+        input_shape=described.input_shape,
+        num_classes=described.num_classes,
+        batch_size=batch_size,
+        **settings,
+    )
+    return Subject(
+        config=config,
+        build=lambda: create(device="cpu").module,
+        groups=described.groups(config.granularity),
+        published=described.published,
+    )
+
+
 class Workload:
     """One training setup: take steps with `step`, change what is frozen through `freezer` or a scheduler."""
 
@@ -60,7 +86,9 @@ class Workload:
             self.blocks.param_groups(), lr=LR, momentum=0.9, nesterov=True, weight_decay=1e-4
         )
         self.freezer = Freezer(self.blocks, self.optimizer) if freezer else None
-        self._forward: Callable[..., Any] = _compiled(self) if config.mode == "compile" else self.model
+        self._forward: Callable[..., Any] = (
+            _compiled(self) if config.mode == "compile" else self.model
+        )
         self._batches = cycle(batches(config, self.device))
 
     def step(self, clock: Clock) -> tuple[Any, Any, Any, Any]:
@@ -102,9 +130,7 @@ _MEMORY_FORMAT = {"contiguous": torch.contiguous_format, "channels_last": torch.
 
 def _blocks(module: nn.Module, subject: Subject) -> Blocks:
     sample = torch.zeros(2, *subject.config.input_shape)
-    return partition(
-        module, sample, groups=subject.groups, granularity=subject.config.granularity
-    )
+    return partition(module, sample, groups=subject.groups, granularity=subject.config.granularity)
 
 
 def _compiled(workload: Workload) -> Callable[..., Any]:

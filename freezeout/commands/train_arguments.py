@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from freezeout.commands.choices import MODEL_HELP, add_model_options
 from freezeout.options import option, switch
 from freezeout.schedule import HOW_SCALES
 from freezeout.train.config import DTYPES, VALIDATES, TrainConfig
@@ -17,11 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model_options(group: argparse._ArgumentGroup) -> None:
-    text = "densenet_bc, vgg16, wrn_40_4, timm:NAME, torchvision:NAME or package.module:factory"
-    option(group, "--model", default="densenet_bc", metavar="NAME", help=f"{text} (%(default)s)")
-    option(group, "--depth", type=int, help="depth of the model")
-    option(group, "--growth_rate", type=int, help="growth rate of a DenseNet")
-    option(group, "--dropout", type=float, help="dropout rate of the model")
+    option(
+        group,
+        "--model",
+        default="densenet_bc",
+        metavar="NAME",
+        help=f"{MODEL_HELP} (%(default)s)",
+    )
+    add_model_options(group)
 
 
 def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
@@ -68,7 +72,7 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     option(
         group,
         "--dataset",
-        default="cifar100",
+        default="digits",
         metavar="NAME",
         help="digits, cifar10, cifar100 or imagefolder:DIR (%(default)s)",
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from freezeout.commands.choices import device_of, models_package
+from freezeout.commands.train_arguments import add_arguments
 from freezeout.schedule import calc_speedup
-from freezeout.train.arguments import add_arguments
 from freezeout.train.config import TrainConfig
 
 if TYPE_CHECKING:  # torch is loaded by `run`, so that --help is quick
@@ -36,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from freezeout.blocks import partition
+    from freezeout.commands.train_lines import epoch_line, result_line, start_lines
     from freezeout.train.data import load
-    from freezeout.train.lines import epoch_line, result_line, start_lines
     from freezeout.train.loop import train
 
-    device = _device(args.device)
+    device = device_of(args.device)
     if args.deterministic and device.type == "cuda":
         from freezeout.numerics import CUBLAS_WORKSPACE
 
@@ -81,34 +82,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _device(name: str | None) -> "torch.device":
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "CUDA was asked for but torch sees no CUDA device; pass --device cpu, "
-            "or install a driver and a build of torch that go together."
-        )
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def _create(args: argparse.Namespace, data: "Data") -> Any:
     """The model of that name for these data, on their device."""
-    try:
-        import models
-    except ModuleNotFoundError as error:
-        if error.name != "models":
-            raise
-        raise ValueError(
-            "The package `models` is not importable: it is not part of the wheel. Run from the "
-            "checkout, or install that with `pip install -e .`."
-        ) from None
     _, height, width = data.image_shape
     if height != width:
         raise ValueError(
             f"The images are {height} x {width} pixels, but models take squares; pass --image-size."
         )
-    return models.create(
+    return models_package().create(
         args.model,
         num_classes=data.num_classes,
         input_size=height,

@@ -1,0 +1,132 @@
+"""Options of the bench, its one results file, and the table it ends with."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.defaults import DEVICES, RUN_SCHEDULE, Case
+from bench.harness import Harness
+from bench.summary import summary_lines
+from freezeout.commands.choices import device_of
+
+RESULTS = Path("results")
+HARNESS = pytest.StashKey[Harness]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("freezeout", "measuring what FreezeOut saves")
+    group.addoption(
+        "--benchmark",
+        action="store_true",
+        help="time everything; without it every case runs once, quickly, for correctness",
+    )
+    group.addoption("--device", choices=("cpu", "cuda"), help="(cuda if torch sees one, else cpu)")
+    group.addoption("--models", help="comma-separated model names (a default set by device)")
+    group.addoption("--levels", help="comma-separated freeze levels (all; without --benchmark 3)")
+    group.addoption("--dtype", choices=("fp32", "tf32", "bf16"), help="(fp32; on a GPU bf16)")
+    group.addoption("--batch-size", type=int, help="images a step (the default set's own, or 32)")
+    group.addoption("--results", type=Path, help="results file (results/DATE-DEVICE.jsonl)")
+    group.addoption(
+        "--resume", action="store_true", help="skip the cases that the results file holds"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark reads its own options
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.option.benchmark:
+        config.option.benchmark_disable = True
+    try:
+        config.stash[HARNESS] = _harness(config)
+    except (ValueError, OSError) as error:
+        pytest.exit(f"error: {error}", returncode=2)
+
+
+def _harness(config: pytest.Config) -> Harness:
+    option = config.option
+    device = device_of(option.device)
+    return Harness(
+        device=device,
+        cases=_cases(option.models, device),
+        timed=option.benchmark,
+        levels=_levels(option.levels),
+        dtype=option.dtype or DEVICES[device.type].dtype,
+        batch_size=option.batch_size,
+        path=_path(option, device),
+        resume=option.resume,
+    )
+
+
+def _cases(names: str | None, device: torch.device) -> tuple[Case, ...]:
+    defaults = {case.model: case for case in DEVICES[device.type].cases}
+    if names is None:
+        return tuple(defaults.values())
+    import models
+
+    found = []
+    for name in filter(None, (each.strip() for each in names.split(","))):
+        if name not in defaults:
+            shape = models.create(name, device="meta").input_shape
+            defaults[name] = Case(model=name, batch_size=32, input_size=shape[-1])
+        found.append(defaults[name])
+    if not found:
+        raise ValueError(f"--models must name at least one model, got {names!r}.")
+    return tuple(found)
+
+
+def _levels(text: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--levels must be whole numbers and commas, got {text!r}.") from None
+
+
+def _path(option: object, device: torch.device) -> Path | None:
+    """The results file; a smoke run writes one only where it is asked to."""
+    named: Path | None = getattr(option, "results", None)
+    if named is not None:
+        return named
+    if getattr(option, "resume", False):
+        earlier = sorted(RESULTS.glob(f"*-{device.type}.jsonl"))
+        if not earlier:
+            raise ValueError(
+                f"--resume found no results file in {RESULTS}/; name one by --results."
+            )
+        return earlier[-1]
+    if not getattr(option, "benchmark", False):
+        return None
+    return RESULTS / f"{datetime.now():%Y%m%d-%H%M%S}-{device.type}.jsonl"
+
+
+@pytest.fixture(scope="session")
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
+    found = request.config.stash[HARNESS]
+    with found.open():
+        yield found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames:
+        cases = metafunc.config.stash[HARNESS].cases
+        metafunc.parametrize("case", cases, ids=[case.id for case in cases], scope="session")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    found = config.stash.get(HARNESS, None)
+    if found is None or not found.records:
+        return
+    terminalreporter.section("what freezing saves")
+    if not found.timed:
+        terminalreporter.write_line(
+            "every case ran once, for correctness: nothing was measured; pass --benchmark for that"
+        )
+        return
+    for line in summary_lines(found.records, RUN_SCHEDULE):
+        terminalreporter.write_line(line)
+    if found.path is not None:
+        terminalreporter.write_line(f"raw samples: {found.path}")
+        terminalreporter.write_line(f"report:      python -m reports {found.path}")

@@ -1,0 +1,26 @@
+"""What freezing costs in error: a small network trained to the end on the digits, by schedule and seed."""
+
+import pytest
+
+from bench.defaults import TRAINED, TRAINED_SCHEDULES, TRAINED_SEEDS
+from bench.harness import Harness
+from freezeout.perf.records import ScheduleSpec
+
+CHANCE_PERCENT = 90.0
+
+
+@pytest.mark.parametrize("seed", TRAINED_SEEDS)
+@pytest.mark.parametrize("spec", TRAINED_SCHEDULES, ids=lambda spec: spec.title)
+def test_trained_to_the_end(harness: Harness, spec: ScheduleSpec, seed: int) -> None:
+    training = harness.training(spec, seed)
+    assert training.eval_error_percent is not None
+    assert len(training.history) == training.epochs
+    levels = spec.schedule(training.num_blocks, training.total_steps)
+    assert training.history[-1]["level"] == levels.level(training.total_steps - 1)
+    if harness.timed:
+        assert training.eval_error_percent < CHANCE_PERCENT / 2
+
+
+def test_cost_curve_of_what_was_trained(harness: Harness) -> None:
+    """Gives the report the saving that goes with the error."""
+    assert harness.curve(TRAINED).config == harness.subject(TRAINED).config

@@ -1,0 +1,50 @@
+"""The command `predict`: what FreezeOut would save by FLOPs, without a GPU, data or training."""
+
+import argparse
+from dataclasses import replace
+
+from freezeout.commands.choices import add_measured_model, on_meta
+from freezeout.commands.schedules import add_schedule, named, schedules
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `predict`."""
+    add_measured_model(parser)
+    add_schedule(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the share of FLOPs that freezing saves under each schedule; returns the exit code."""
+    from freezeout.commands.table import table
+    from freezeout.perf.flops import count_flops
+    from freezeout.perf.saving import factor, flops_saving, forward_flops, published_saving
+
+    specs = schedules(args)
+    model, sample, blocks = on_meta(args)
+    flops = replace(count_flops(model.module, blocks, sample), published=model.published)
+    images = len(sample)
+    print(
+        f"{model.name} at {'x'.join(map(str, model.input_shape))}: {len(blocks)} blocks, "
+        f"{sum(block.num_parameters for block in blocks):,} parameters, "
+        f"{forward_flops(flops) / images / 1e9:.3f} GFLOP forward and "
+        f"{flops.backward_flops[0] / images / 1e9:.3f} backward an image"
+    )
+    rows = []
+    for spec in specs:
+        saved = flops_saving(flops, spec)
+        rows.append(
+            [
+                named(spec),
+                f"{100 * spec.schedule(len(blocks), 10_000).freeze_times[0]:.1f} %",
+                f"{100 * saved:.1f} %",
+                f"x{factor(saved):.2f}",
+                f"{100 * published_saving(flops, spec):.1f} %",
+            ]
+        )
+    source = "calc_speedup" if model.published else "its cost model"
+    print(table(["schedule", "first freeze", "FLOPs saved", "factor", source], rows))
+    print(
+        "Counted, not measured: FLOPs leave out norms, activations and launches. "
+        "`measure` gives this machine's saving."
+    )
+    return 0

@@ -1,0 +1,166 @@
+import argparse
+import json
+import signal
+import sys
+
+import pytest
+import torch
+
+from freezeout.commands.train import INTERRUPTED, add_arguments, run
+
+TINY = """
+import os
+import signal
+
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    input_shape = (3, 8, 8)
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Linear(8, num_classes)
+        self.calls = 0
+
+    def forward(self, images):
+        return self.head(self.body(self.stem(images)).mean((2, 3)))
+
+
+class Ended(Net):
+    def forward(self, images):
+        self.calls += self.training and not images.is_meta
+        if self.calls == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().forward(images)
+
+
+def make(num_classes):
+    return Net(num_classes)
+
+
+def make_ended(num_classes):
+    return Ended(num_classes)
+"""
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """The command on the digits at 8 x 8 with a model of the user's own."""
+    (tmp_path / "tinynet_of_user.py").write_text(TINY)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def call(*arguments, model="tinynet_of_user:make", dataset="digits"):
+        parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+        add_arguments(parser)
+        plain = ["--model", model, "--dataset", dataset, "--image-size", "8", "--device", "cpu"]
+        plain += ["--batch-size", "100", "--epochs", "2", "--lr", "0.05"]
+        return run(parser.parse_args([*plain, *map(str, arguments)]))
+
+    yield call
+    sys.modules.pop("tinynet_of_user", None)
+
+
+def test_it_prints_what_it_does_and_a_line_for_each_epoch(command, capsys):
+    assert command("--t_0", "0.2", "--how_scale", "linear") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tinynet_of_user:make: 930 parameters in 3 blocks, on cpu")
+    assert lines[1] == "digits: 1200 images to train on, 300 held-out images to evaluate on"
+    assert lines[2] == "2 epochs, t_0 0.2 linear, learning rates scaled"
+    assert [line[:18] for line in lines[3:5]] == ["epoch   1  level  ", "epoch   2  level  "]
+    assert lines[5].startswith("done: 2 epochs, eval error ")
+    assert lines[5].endswith("highest level 2")
+
+
+def test_one_seed_gives_one_result(command, tmp_path):
+    for name, seed in (("one", 5), ("same", 5), ("other", 6)):
+        command("--seed", seed, "--save", tmp_path / name, "--epochs", 1)
+    weights = {
+        name: torch.load(tmp_path / name / "last.pt", weights_only=True)["model"]["head.weight"]
+        for name in ("one", "same", "other")
+    }
+    assert torch.equal(weights["one"], weights["same"])
+    assert not torch.equal(weights["one"], weights["other"])
+
+
+def test_every_option_reaches_the_settings(command, tmp_path):
+    options = ["--no-scale_lr", "--no_augment", "--channels_last", "--validate", "test"]
+    options += ["--dtype", "bf16", "--deterministic", "--no-progress", "--t-0", "0.9"]
+    command(*options, "--epochs", 1, "--save", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["config"]
+    expected = {"scale_lr": False, "augment": False, "channels_last": True, "validate": "test"}
+    expected |= {"dtype": "bf16", "deterministic": True, "t_0": 0.9, "how_scale": "cubic"}
+    expected |= {"batch_size": 100, "lr": 0.05, "epochs": 1, "seed": 0, "eval_images": 297}
+    assert config == config | expected
+
+
+def test_const_time_stretches_a_published_model_by_the_published_estimate(command, tmp_path):
+    options = ["--depth", 10, "--growth_rate", 2, "--const_time", "--t_0", "0.1"]
+    options += ["--batch_size", 600, "--lr", 0.001, "--save", tmp_path / "run"]
+    command(*options, model="densenet_bc")
+    header, *epochs = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    config = json.loads(header)["config"]
+    assert (config["epochs"], config["run_epochs"], len(epochs)) == (2, 4, 4)
+    assert (config["depth"], config["growth_rate"]) == (10, 2)
+
+
+def test_sigterm_ends_the_run_with_its_checkpoint_whole(command, tmp_path, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    save = tmp_path / "run"
+    assert command("--save", save, model="tinynet_of_user:make_ended") == INTERRUPTED
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "last.pt holds the last whole epoch: go on with --resume" in capsys.readouterr().err
+    assert torch.load(save / "last.pt", weights_only=True)["epoch"] == 1
+
+
+def test_a_run_can_be_resumed(command, tmp_path, capsys):
+    save = ["--save", tmp_path / "run"]
+    command(*save)
+    with pytest.raises(ValueError, match="pass --resume to go on"):
+        command(*save)
+    capsys.readouterr()
+    assert command(*save, "--resume") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("done: 2 epochs")
+    with pytest.raises(ValueError, match=r"`lr` is 0\.05 in the checkpoint and 0\.2 now"):
+        command(*save, "--resume", "--lr", 0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--t_0", "1.2"], r"`t_0` must be in \[0, 1\], got 1.2"),
+        (["--epochs", "0"], "`epochs` must be a whole number of at least 1"),
+        (["--dropout", "0.5"], "`dropout` does not apply to `tinynet_of_user:make`"),
+        (["--resume"], "`resume` needs the folder"),
+        (["--dtype", "tf32"], "tf32 exists on CUDA only"),
+    ],
+)
+def test_what_the_user_can_put_right_is_a_value_error(command, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        command(*arguments)
+
+
+def test_an_unknown_data_set_or_model_is_a_value_error(command, tmp_path):
+    with pytest.raises(ValueError, match="`dataset` must be digits"):
+        command(dataset="mnist")
+    with pytest.raises(ValueError, match=f"cifar100 is not complete in {tmp_path}; pass --downl"):
+        command("--data_dir", tmp_path, dataset="cifar100")
+    with pytest.raises(ValueError, match="unknown model `densenet_cb`"):
+        command(model="densenet_cb")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device to be had")
+def test_cuda_where_there_is_none_is_a_value_error(command):
+    with pytest.raises(ValueError, match="CUDA was asked for but torch sees no CUDA device"):
+        command("--device", "cuda")
+
+
+def test_outside_the_checkout_the_missing_package_is_named(command, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "models"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "models", None)
+    with pytest.raises(ValueError, match="`models` is not importable: it is not part of the wheel"):
+        command()
