@@ -1,5 +1,3 @@
-import random
-
 import pytest
 import torch
 from torch import nn
@@ -232,10 +230,3 @@ def test_gradients_may_be_switched_off_around_a_trace():
             assert len(parameter_use(model, images()).first_use) == 6
         model(images()).sum().backward()  # the model is still one that can be trained
         assert model.conv.weight.grad is not None
-
-
-def test_a_trace_draws_nothing_from_pythons_random_numbers():
-    random.seed(3)
-    state = random.getstate()
-    parameter_use(Net(), images())
-    assert random.getstate() == state

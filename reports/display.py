@@ -1,0 +1,226 @@
+"""Tables as a reader sees them: cells of text with units and intervals, for page and summary."""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from freezeout.perf.records import PHASES
+from freezeout.perf.saving import SOURCES
+from freezeout.perf.statistics import Estimate
+from reports.collection import Report
+from reports.subject import Saving, Subject
+from reports.tables import last_frozen
+from reports.text import (
+    amount,
+    counted,
+    fixed,
+    mebibytes,
+    ms_digits,
+    percent,
+    points,
+    speed_factor,
+    times,
+)
+from reports.trained import Trained
+
+NONE = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Header and rows of text; the first column names the row."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    """What holds for all cells, such as the number of rounds behind the intervals."""
+
+    @property
+    def groups(self) -> list[tuple[str, list[tuple[str, ...]]]]:
+        """Rows by their first cell, where they follow each other."""
+        return [(name, list(rows)) for name, rows in groupby(self.rows, key=lambda row: row[0])]
+
+
+INTERVALS = "Brackets are 95 % intervals."
+
+
+def summary(report: Report) -> Table:
+    """Every schedule on every model by every source; failed cases are rows too."""
+    names = dict.fromkeys([s.label for s in report.subjects] + [f.label for f in report.failures])
+    rows = [row for name in names for row in _model_rows(report, name)]
+    return Table(
+        header=("model", "schedule", *SOURCES, "curve − run", "verdict", "factor", "n"),
+        rows=tuple(rows),
+        note=f"Share of time (or FLOPs) saved. {INTERVALS} The factor is of the real run where "
+        "there is one, else of the measured curve. n: rounds of the curve; passes and steps of the real "
+        "run.",
+    )
+
+
+def _model_rows(report: Report, name: str) -> list[tuple[str, ...]]:
+    measured = [
+        _summary_row(s, row) for s in report.subjects if s.label == name for row in s.savings
+    ]
+    failed = [
+        (name, f"{f.case}: FAILED", *_reason_cells(f.reason))
+        for f in report.failures
+        if f.label == name
+    ]
+    return [*measured, *failed]
+
+
+def _reason_cells(reason: str) -> tuple[str, ...]:
+    return (" ".join(reason.split()), *[NONE] * (len(SOURCES) + 3))
+
+
+def _summary_row(subject: Subject, row: Saving) -> tuple[str, ...]:
+    has_curve = subject.curve is not None
+    return (
+        subject.label,
+        row.spec.title,
+        *(percent(row.sources[source]) for source in SOURCES),
+        points(row.gap) if row.gap else NONE,
+        _verdict(row, has_curve),
+        times(speed_factor(row.best)),
+        _repetitions(row),
+    )
+
+
+def _verdict(row: Saving, has_curve: bool) -> str:
+    if row.verdict is None:
+        return "no real run" if has_curve else "no curve"
+    return f"{row.verdict} (±{100 * (row.tolerance or 0):g} pp)"
+
+
+def _repetitions(row: Saving) -> str:
+    parts = [counted(row.rounds, "round")] if row.rounds else []
+    real = row.sources["real run"]
+    if row.run and real:
+        parts.append(f"{counted(len(row.run.passes), 'pass', 'passes')}, {counted(real.n, 'step')}")
+    return "; ".join(parts)
+
+
+def levels(subject: Subject) -> Table:
+    """Cost of a step at every measured level of one model."""
+    curve = subject.curve
+    assert curve is not None, "a table of levels needs a curve"
+    digits = ms_digits(subject.cost_ms["step"][0].value)
+    columns = {
+        "level": [str(level) for level in curve.levels],
+        "last frozen block": [last_frozen(subject, level) or NONE for level in curve.levels],
+        "step, of level 0": [percent(ratio) for ratio in subject.ratios],
+        "FLOPs, of level 0": [_flops(subject, level) for level in curve.levels],
+    }
+    for part, estimates in subject.cost_ms.items():
+        columns[PARTS[part]] = [amount(e, "ms", digits=digits) for e in estimates]
+    columns["kept for backward"] = [mebibytes(count) for count in curve.saved_bytes]
+    if curve.peak_bytes:
+        columns["peak memory"] = [mebibytes(count) for count in curve.peak_bytes]
+    return _by_column(columns, _levels_note(subject))
+
+
+PARTS = {
+    "step": "step",
+    "forward": "forward pass",
+    "backward": "backward pass",
+    "optimizer": "optimizer",
+}
+
+
+def compact_levels(subject: Subject) -> Table:
+    """Cost of a step at every measured level of one model in few columns."""
+    curve = subject.curve
+    assert curve is not None, "a table of levels needs a curve"
+    digits = ms_digits(subject.cost_ms["step"][0].value)
+    phases = zip(*(subject.cost_ms[phase] for phase in PHASES), strict=True)
+    columns = {
+        "level": [str(level) for level in curve.levels],
+        "last frozen block": [last_frozen(subject, level) or NONE for level in curve.levels],
+        "step": [amount(e, "ms", digits=digits) for e in subject.cost_ms["step"]],
+        "of level 0": [percent(ratio) for ratio in subject.ratios],
+        "FLOPs": [_flops(subject, level) for level in curve.levels],
+        " / ".join(PHASES): [
+            " / ".join(fixed(e.value, digits) for e in row) + " ms" for row in phases
+        ],
+    }
+    return _by_column(columns, _levels_note(subject))
+
+
+def _by_column(columns: dict[str, list[str]], note: str) -> Table:
+    return Table(header=tuple(columns), rows=tuple(zip(*columns.values(), strict=True)), note=note)
+
+
+def _levels_note(subject: Subject) -> str:
+    note = f"Medians over n = {counted(subject.rounds, 'round')}. {INTERVALS}"
+    if subject.curve and subject.curve.peak_bytes is None:
+        note += " Peak memory: not measured on this device."
+    return note
+
+
+def _flops(subject: Subject, level: int) -> str:
+    ratios = subject.flops_ratios
+    return f"{100 * ratios[level]:.1f} %" if len(ratios) else NONE
+
+
+def blocks(subject: Subject) -> Table:
+    """Backward milliseconds that freezing each block saves on one model."""
+    curve = subject.curve
+    assert curve is not None, "a table of blocks needs a curve"
+    digits = ms_digits(subject.cost_ms["step"][0].value)
+    spans = list(zip(curve.levels, curve.levels[1:], strict=False))
+    rows = [
+        (
+            name,
+            f"{sum(curve.parameters[first:end]):,}",
+            amount(saving, "ms", digits=digits, sign="+"),
+        )
+        for (first, end), (name, saving) in zip(spans, subject.block_savings_ms, strict=True)
+    ]
+    return Table(
+        header=("block", "parameters", "backward time saved"),
+        rows=tuple(rows),
+        note=f"Medians over n = {counted(subject.rounds, 'round')}, paired within rounds. "
+        f"{INTERVALS}",
+    )
+
+
+def training(report: Report) -> Table:
+    """Error of everything that was trained."""
+    return Table(
+        header=(
+            *("model", "dataset", "schedule", "epochs", "seeds", "error", "interval"),
+            *("above baseline", "relative to baseline", "time saved", "remark"),
+        ),
+        rows=tuple(_training_row(row) for row in report.trained),
+        note="Mean error over seeds; the column interval says what its brackets are. The next two "
+        "columns carry the baseline's uncertainty too. A range from minimum to maximum of two seeds "
+        "is no confidence interval. Time saved is from the measured curve.",
+    )
+
+
+def _training_row(row: Trained) -> tuple[str, ...]:
+    increase = row.relative_increase
+    return (
+        row.label,
+        row.first.dataset,
+        row.title,
+        str(row.first.epochs),
+        f"{len(row.trainings)}{f', {row.diverged} diverged' if row.diverged else ''}",
+        amount(row.error_percent, "%", digits=2) if row.error_percent else "diverged",
+        row.interval_kind,
+        _against(row, amount(row.increase_points, "pp", digits=2, sign="+")),
+        _against(row, percent(increase, sign="+")),
+        _saved(row),
+        row.omission or NONE,
+    )
+
+
+def _against(row: Trained, text: str) -> str:
+    if row.is_baseline:
+        return "reference"
+    return text if row.increase_points else "no baseline"
+
+
+def _saved(row: Trained) -> str:
+    if row.is_baseline:
+        return percent(Estimate(value=0, low=0, high=0, n=0))
+    return percent(row.saved)

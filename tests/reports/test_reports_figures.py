@@ -1,0 +1,170 @@
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from reports.collection import collect
+from reports.figures import block_saving, of_report, prediction, speedup_error, timeline
+from reports.style import DARK, LIGHT, arms, rendered, settings
+from reports.write import plates
+
+
+def drawn(draw, theme=LIGHT):
+    """The figure laid out as it will be saved, with a renderer to measure it."""
+    with mpl.rc_context(settings(theme)):
+        figure = draw(theme)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return figure, canvas.get_renderer()
+
+
+def overlaps(texts, renderer):
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    return [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(boxes, 2)
+        if a.overlaps(b) and min(a.width, b.width) > 0
+    ]
+
+
+def many_runs(make):
+    """Eleven models whose real runs all save about the same."""
+    records = [make.session()]
+    for i in range(11):
+        config = make.config(f"timm:a_rather_long_model_name_{i}.with_a_tag_that_is_long_too")
+        records += [make.curve(config, 9 + i % 3), make.run(config, 9 + i % 3)]
+    return collect(records)
+
+
+def test_every_figure_is_written_and_shows_something(written, records):
+    names = {plate.name for plate in plates(collect(records))}
+    assert len(names) == 7
+    for name in names:
+        png = (written / "figures" / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert len(png) > 20_000
+        svg = (written / "figures" / f"{name}.svg").read_text()
+        assert svg.count("<path") > 20
+
+
+def test_pngs_are_large_enough_for_print(written):
+    for png in (written / "figures").glob("*.png"):
+        header = png.read_bytes()
+        assert int.from_bytes(header[16:20], "big") >= 1000
+        chunk = header.index(b"pHYs")
+        assert int.from_bytes(header[chunk + 4 : chunk + 8], "big") >= 150 / 0.0254 - 1
+
+
+def test_labels_of_the_scatter_do_not_overlap(make):
+    report = many_runs(make)
+    figure, renderer = drawn(lambda theme: prediction.draw(report, theme))
+    (axes,) = figure.axes
+    badges = [text for text in axes.texts if text.get_gid() == "badge"]
+    keys = [text for text in axes.texts if text.get_gid() in ("key", "key number")]
+    assert (len(badges), len(keys)) == (11, 22)
+    legend = axes.get_legend().get_texts()
+    assert overlaps([*badges, *keys, *legend], renderer) == []
+
+
+def test_nothing_of_the_scatter_is_cut_off(make):
+    report = many_runs(make)
+    figure, renderer = drawn(lambda theme: prediction.draw(report, theme))
+    width, height = figure.canvas.get_width_height()
+    for text in [*figure.axes[0].texts, *figure.axes[0].get_legend().get_texts()]:
+        box = text.get_window_extent(renderer)
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= height
+
+
+def test_the_scatter_holds_what_was_predicted_and_measured(records):
+    report = collect(records)
+    rows = prediction.groups(report)
+    figure, _ = drawn(lambda theme: prediction.draw(report, theme))
+    (axes,) = figure.axes
+    for container, source in zip(axes.containers, prediction.PREDICTIONS, strict=True):
+        x, y = container.lines[0].get_xydata().T
+        np.testing.assert_allclose(x, [100 * row.sources["real run"].value for _, row in rows])
+        np.testing.assert_allclose(y, [100 * row.sources[source].value for _, row in rows])
+    assert axes.get_xlim() == axes.get_ylim()
+
+
+@pytest.mark.parametrize(
+    ("positions", "expected"),
+    [
+        ([1.0, 5.0], [1.0, 5.0]),
+        ([2.0, 2.0], [1.5, 2.5]),
+        ([0.0, 0.0, 1.0], [-2 / 3, 1 / 3, 4 / 3]),
+    ],
+    ids=["apart", "equal", "chain"],
+)
+def test_spread_moves_positions_only_as_far_as_needed(positions, expected):
+    assert prediction.spread(positions, 1.0) == pytest.approx(expected)
+
+
+def test_names_of_forty_blocks_do_not_overlap(make):
+    report = collect([make.session(), make.curve(make.resnet, 40)])
+    figure, renderer = drawn(lambda theme: block_saving.draw(report.subjects[0], theme))
+    labels = figure.axes[0].get_yticklabels()
+    assert len(labels) == 39
+    assert overlaps(labels, renderer) == []
+
+
+def test_the_baseline_stands_at_the_origin_of_speedup_against_error(records):
+    report = collect(records)
+    figure, _ = drawn(lambda theme: speedup_error.draw(report, theme))
+    points = [line.get_xydata() for line in figure.axes[0].lines if line.get_marker() == "*"]
+    np.testing.assert_allclose(points, [[[0.0, 0.0]]])
+    (box,) = figure.axes[0].patches
+    assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (0, 0, 20, 3)
+
+
+def test_every_single_seed_is_inside_speedup_against_error(make):
+    trainings = [
+        make.training(make.resnet, 14, spec, seed, error)
+        for spec, errors in ((make.baseline, (5.0,) * 9), (make.cubic, (5.0,) * 8 + (9.0,)))
+        for seed, error in enumerate(errors)
+    ]
+    report = collect([make.session(), make.curve(make.resnet, 14), *trainings])
+    figure, _ = drawn(lambda theme: speedup_error.draw(report, theme))
+    low, high = figure.axes[0].get_ylim()
+    assert low < 0
+    assert high > 80
+
+
+def test_the_timeline_follows_the_published_formula(make):
+    schedule = make.cubic.schedule(5, 1000)
+    share, lr = timeline.factors(schedule, 0).T
+    t = 0.8**3
+    before = share < 100 * t
+    expected = 0.5 / t * (1 + np.cos(np.pi * share[before] / 100 / t))
+    np.testing.assert_allclose(lr[before], expected, atol=1e-9)
+    assert not lr[~before].any()
+
+
+def test_the_timeline_has_a_panel_for_every_schedule(records):
+    report = collect(records)
+    figure, _ = drawn(lambda theme: timeline.draw(report, theme))
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:-1]]
+    assert titles == [spec.title for spec in timeline.schedules(report)]
+    assert "baseline" not in titles
+
+
+def test_curves_alone_make_no_scatter(make):
+    report = collect([make.session(), make.curve(make.resnet, 14)])
+    assert set(of_report(report)) == {"timeline"}
+
+
+def test_drawing_twice_gives_equal_bytes_and_leaves_settings_alone(records):
+    plate = of_report(collect(records))["timeline"]
+    before = dict(mpl.rcParams)
+    assert rendered(plate.draw, DARK, "svg") == rendered(plate.draw, DARK, "svg")
+    assert dict(mpl.rcParams) == before
+
+
+def test_arms_are_empty_where_there_is_no_interval(make):
+    subject = collect([make.session(), make.curve(make.resnet, 14, rounds=1)]).subjects[0]
+    assert np.isnan(arms(subject.ratios)).all()
