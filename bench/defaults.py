@@ -31,10 +31,10 @@ CPU = (
         options=(("depth", 40), ("growth_rate", 12)),
     ),
     Case(model="wrn_16_4", batch_size=4, input_size=32),
-    Case(model="vgg16", batch_size=8, input_size=32),
+    Case(model="vgg16", batch_size=4, input_size=32),
     Case(model="timm:resnet18", batch_size=8, input_size=64),
     Case(model="timm:vit_tiny_patch16_224", batch_size=8, input_size=96),
-    Case(model="torchvision:mobilenet_v3_small", batch_size=16, input_size=96),
+    Case(model="torchvision:mobilenet_v3_small", batch_size=8, input_size=96),
 )
 """Small batches and images: the whole default run stays under 10 minutes on 2 cores and 6 GiB."""
 
@@ -75,7 +75,7 @@ DEVICES: Mapping[str, Settings] = {
         cases=CPU,
         dtype="fp32",
         memory_format="contiguous",
-        curve_budget_s=25.0,
+        curve_budget_s=20.0,
         run_budget_s=40.0,
     ),
     "cuda": Settings(
@@ -91,7 +91,7 @@ RUN_SCHEDULE = ScheduleSpec(t_0=0.5, how_scale="cubic")
 """The schedule of the real runs: of the published ones, the one that freezes most, so that an error shows most."""
 
 TRAINED = Case(model="wrn_10_2", batch_size=50, input_size=16, num_classes=10)
-TRAINED_EPOCHS = 15
+TRAINED_EPOCHS = 12
 TRAINED_SCHEDULES = (
     ScheduleSpec(t_0=1.0, how_scale="cubic"),
     ScheduleSpec(t_0=0.8, how_scale="cubic"),

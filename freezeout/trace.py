@@ -5,7 +5,7 @@ run there (data-dependent shapes, parameters held outside the module tree), it i
 what a forward pass changes (buffers, training flags, random state, gradients) is put back.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -185,6 +185,12 @@ class _UseRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.use.last_use[name] = len(self.use.first_use)
         return func(*args, **(kwargs or {}))
 
+    def note_last_use(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Note that these, so far as they have been used, are in use until now."""
+        for name in (self.names.get(id(parameter)) for parameter in parameters):
+            if name in self.use.last_use:
+                self.use.last_use[name] = len(self.use.first_use)
+
 
 def parameter_use(model: nn.Module, sample: Sample) -> ParameterUse:
     """Trace one forward pass of `model` in train mode; the model is left as it was.
@@ -198,13 +204,17 @@ def parameter_use(model: nn.Module, sample: Sample) -> ParameterUse:
 def _parameter_use(model: nn.Module, sample: Sample, where: Where) -> ParameterUse:
     use = ParameterUse(where=where)
     with stand_in(model, where) as subject:
+        recorder = _UseRecorder(use, subject.parameters)
 
         def note_exit(module: nn.Module, _args: Any, _output: Any) -> None:
             use.module_exit[module] = len(use.first_use)
+            if not any(True for _ in module.children()):
+                # A layer is handed a tied weight before its own bias: it is done with both when it returns.
+                recorder.note_last_use(module.parameters(recurse=False))
 
         handle = register_module_forward_hook(note_exit)
         try:
-            with torch.no_grad(), _UseRecorder(use, subject.parameters):
+            with torch.no_grad(), recorder:
                 subject.call(sample)
         finally:
             handle.remove()

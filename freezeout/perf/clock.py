@@ -42,13 +42,13 @@ class CudaClock:
 
     def mark(self) -> torch.cuda.Event:
         """An event recorded on the current stream."""
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
     def elapsed_ms(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
         """Milliseconds between two events; both must have happened."""
-        return start.elapsed_time(end)
+        return float(start.elapsed_time(end))
 
     def synchronize(self) -> None:
         """Wait for the device."""

@@ -45,7 +45,7 @@ def measure_curve(
         subject: what to measure.
         session: id of the session the record belongs to.
         budget_s: seconds after which no new round is started; at least `min_rounds` are made all the same.
-        levels: freeze levels to measure; all by default. Level 0 is always among them.
+        levels: freeze levels to measure; all by default. The first and the last level are always among them.
         min_rounds: rounds to make whatever the time.
         progress: called after every round.
         clock: that times the device; the device's own by default.
@@ -81,7 +81,7 @@ def _levels(levels: Sequence[int] | None, num_blocks: int) -> tuple[int, ...]:
     outside = [level for level in levels if not 0 <= level < num_blocks]
     if outside:
         raise ValueError(f"`levels` must be in 0..{num_blocks - 1}, got {outside[0]}.")
-    return tuple(sorted({0, *levels}))
+    return tuple(sorted({0, *levels, num_blocks - 1}))
 
 
 def _is_precise(curve: Curve, min_rounds: int) -> bool:

@@ -41,19 +41,24 @@ def encode(record: Record) -> str:
 def decode(line: str) -> Record:
     """The record of one line; raises ValueError that says what is wrong with it."""
     try:
-        body = json.loads(line)
+        body = json.loads(line, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(body, dict):
         raise ValueError("is not a JSON object")
     _check_schema(body.pop("schema", None))
     kind = body.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"has kind {kind!r}; known are {', '.join(KINDS)}")
     try:
-        return _build(KINDS[kind], body)
+        record: Record = _build(KINDS[kind], body)
+        return record
     except (TypeError, AttributeError) as error:
         raise ValueError(f"is no complete `{kind}` record ({error})") from None
+
+
+def _refuse_constant(constant: str) -> float:
+    raise ValueError(f"holds {constant}, which is no JSON")
 
 
 def _check_schema(schema: Any) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from freezeout.perf.records import PHASES, Curve, FlopCurve, Run, ScheduleSpec
 from freezeout.perf.statistics import (
@@ -34,6 +35,8 @@ from freezeout.schedule import calc_speedup
 
 TOLERANCE = {"cpu": 0.03, "cuda": 0.02}
 """How far the measured curve may be from the real run, as a share of the step time, by kind of device."""
+STRETCH = 10
+"""Steps that are resampled together."""
 NOMINAL_STEPS = 10_000
 """Length of the run for which a schedule's weights are taken where no length is given; rounding is below 0.01 %."""
 STANDARD = (
@@ -168,26 +171,34 @@ def _interpolation(curve: Curve) -> Array:
 def real_saving(run: Run) -> Estimate:
     """Share of step time saved by real runs: one minus their whole time over their twins'.
 
-    The interval resamples steps (as pairs of run and twin), each freeze level by itself, over all passes.
+    The interval resamples what is left of each step's time beside its level's mean, in stretches of `STRETCH` steps of
+    run and twin together, since disturbances of a machine outlast a step.
     """
     schedule = run.schedule.schedule(run.num_blocks, run.total_steps)
-    level = np.asarray([schedule.level(j) for j in range(run.total_steps)] * len(run.passes))
+    levels = [schedule.level(step) for step in range(run.total_steps)]
+    level = np.asarray(levels * len(run.passes))
     frozen = np.concatenate([p.frozen_ms for p in run.passes])
     twin = np.concatenate([p.twin_ms for p in run.passes])
-    value = 1 - frozen.sum() / twin.sum()
-    low, high = _stratified_interval(frozen, twin, level)
-    return Estimate(value=float(value), low=low, high=high, n=len(frozen))
+    low, high = _run_interval(_means_by(level, frozen), frozen, twin)
+    return Estimate(value=float(1 - frozen.sum() / twin.sum()), low=low, high=high, n=len(frozen))
 
 
-def _stratified_interval(frozen: Array, twin: Array, strata: Array) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    sums = np.zeros((2, RESAMPLES))
-    for stratum in np.unique(strata):
-        inside = np.flatnonzero(strata == stratum)
-        chosen = inside[rng.integers(0, len(inside), size=(RESAMPLES, len(inside)))]
-        sums += frozen[chosen].sum(axis=1), twin[chosen].sum(axis=1)
+def _means_by(level: NDArray[np.int64], values: Array) -> Array:
+    """For each step the mean of all steps at its level."""
+    sums = np.bincount(level, weights=values)
+    means: Array = sums[level] / np.bincount(level)[level]
+    return means
+
+
+def _run_interval(expected: Array, frozen: Array, twin: Array) -> tuple[float, float]:
+    steps = len(frozen)
+    stretches = math.ceil(steps / STRETCH)
+    starts = np.random.default_rng(0).integers(0, steps, size=(RESAMPLES, stretches, 1))
+    chosen = ((starts + np.arange(STRETCH)) % steps).reshape(RESAMPLES, -1)[:, :steps]
+    frozen_totals = (expected * (frozen / expected)[chosen]).sum(axis=1)
+    twin_totals = twin[chosen].sum(axis=1)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(1 - sums[0] / sums[1], [tail, 1 - tail])
+    low, high = np.quantile(1 - frozen_totals / twin_totals, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -27,7 +27,7 @@ class Estimate:
     low: float
     high: float
     n: int
-    """Independent repetitions behind the interval (rounds, passes, seeds); 0 for a calculated value."""
+    """Repetitions behind the interval (rounds, pairs of steps, seeds); 0 for a calculated value."""
 
     @property
     def half_width(self) -> float:
@@ -71,7 +71,7 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
         value=gap,
         low=gap - math.hypot(a.value - a.low, b.high - b.value),
         high=gap + math.hypot(a.high - a.value, b.value - b.low),
-        n=min(a.n, b.n),
+        n=min((n for n in (a.n, b.n) if n), default=0),
     )
 
 
