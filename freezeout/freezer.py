@@ -26,7 +26,11 @@ class Freezer:
             optimizer: whose state of frozen parameters is dropped.
             keep_dropout: leave dropout and stochastic depth of frozen blocks on; only modules with running statistics
                 are then held in eval mode.
+
+        Raises:
+            ValueError: the model has blocks that another Freezer has frozen; they would pass for frozen by the user.
         """
+        _refuse_frozen(blocks.model)
         self.blocks = blocks
         self.optimizer = optimizer
         self.level = 0
@@ -91,6 +95,15 @@ class _HoldFrozen:
     def __call__(self, module: nn.Module, _args: Any) -> None:
         if module.training:
             self.freezer.hold()
+
+
+def _refuse_frozen(model: nn.Module) -> None:
+    for hook in model._forward_pre_hooks.values():
+        if isinstance(hook, _HoldFrozen) and hook.freezer.level > 0:
+            raise ValueError(
+                f"{type(model).__name__} already has {hook.freezer.level} frozen blocks; "
+                "call remove() of the Freezer or FreezeOutLR that froze them before making another."
+            )
 
 
 def _has_running_statistics(module: nn.Module) -> bool:

@@ -1,8 +1,9 @@
 """Proves for a model and a freeze level that the backward pass ends where the active blocks begin."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +30,9 @@ class AuditReport:
     frozen_behind_frontier: tuple[str, ...]
     """Frozen parameters first used after an active one, so that the backward pass runs through them; must be empty."""
     backward_nodes_before_frontier: int
-    """Autograd nodes made before the first active parameter is first used; must be 0."""
+    """Nodes of the backward pass that were made before the first active parameter was first used; must be 0."""
     saved_tensors_before_frontier: int
-    """Tensors kept for the backward pass before that point; must be 0."""
+    """Tensors saved before that point and kept for the backward pass; must be 0."""
     saved_tensors: int
     """Tensors kept for the backward pass in all."""
     active_without_gradient: tuple[str, ...]
@@ -55,6 +56,28 @@ def _nodes_made() -> int:
     return int(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
 
 
+def _nodes_of(loss: Tensor) -> Iterator[int]:
+    """Number, in order of making, of every autograd node that the backward pass of `loss` goes through.
+
+    Not every node made is one of these: a custom Function makes one even if it needs none.
+    """
+    seen, to_visit = set(), [loss.grad_fn]
+    while to_visit:
+        node = to_visit.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node._sequence_nr()
+            to_visit += [before for before, _ in node.next_functions]
+
+
+class _Saved:
+    """A tensor that autograd saved; gone when autograd drops it, as a checkpoint does with a frozen block's input."""
+
+    def __init__(self, tensor: Tensor, when: int) -> None:
+        self.tensor = tensor
+        self.when = when
+
+
 class _Frontier(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes when an operation is first handed an active parameter, and what autograd had built by then."""
 
@@ -65,9 +88,8 @@ class _Frontier(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.frozen_behind: list[str] = []
         self.operations = 0
         self.frontier: int | None = None
-        self.start = _nodes_made()
-        self.nodes_before = 0
-        self.saved_at: list[int] = []
+        self.first_node = 0
+        self.saved: WeakSet[_Saved] = WeakSet()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -79,19 +101,30 @@ class _Frontier(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif any(leaf in self.active for leaf in leaves):
             self.frontier = self.operations
             # The frontier operation's own node is made just before it is dispatched.
-            self.nodes_before = max(0, _nodes_made() - self.start - 1)
+            self.first_node = _nodes_made() - 1
         self.operations += 1
         return func(*args, **(kwargs or {}))
 
-    def note_saved(self, tensor: Tensor) -> Tensor:
-        self.saved_at.append(self.operations)
-        return tensor
+    def save(self, tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor, self.operations)
+        self.saved.add(saved)
+        return saved
 
     @property
     def saved_before(self) -> int:
         """Tensors saved strictly before the frontier operation was set up (its inputs are saved while that happens)."""
         frontier = self.operations if self.frontier is None else self.frontier
-        return sum(when < frontier for when in self.saved_at)
+        return sum(saved.when < frontier for saved in self.saved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What the forward pass left for the backward pass to do."""
+
+    nodes_before: int
+    saved_before: int
+    saved: int
+    frozen_behind: tuple[str, ...]
 
 
 def audit(
@@ -128,10 +161,17 @@ def _audit(
             active={id(p) for name, p in named if name not in frozen},
             frozen={id(p): name for name, p in named if name in frozen},
         )
-        with mode, torch.autograd.graph.saved_tensors_hooks(mode.note_saved, lambda t: t):
-            loss = _loss(subject.call(sample))
-        loss.backward()  # type: ignore[no-untyped-call]
-        return _report(subject, blocks, level, frozen, mode)
+        with torch.inference_mode(False), torch.enable_grad():
+            with mode, torch.autograd.graph.saved_tensors_hooks(mode.save, lambda s: s.tensor):
+                loss = _loss(subject.call(sample))
+            found = _Found(
+                nodes_before=sum(number < mode.first_node for number in _nodes_of(loss)),
+                saved_before=mode.saved_before,
+                saved=len(mode.saved),
+                frozen_behind=tuple(mode.frozen_behind),
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
+        return _report(subject, blocks, level, frozen, found)
 
 
 def _loss(output: Any) -> Tensor:
@@ -146,7 +186,7 @@ def _loss(output: Any) -> Tensor:
 
 
 def _report(
-    subject: StandIn, blocks: Blocks, level: int, frozen: set[str], mode: _Frontier
+    subject: StandIn, blocks: Blocks, level: int, frozen: set[str], found: _Found
 ) -> AuditReport:
     got = {name for name, p in subject.parameters.items() if p.grad is not None}
     expected = [n for b in blocks[level:] for n in b.parameter_names if n not in blocks.unused]
@@ -158,10 +198,10 @@ def _report(
         frontier=blocks[level].name,
         where=subject.where,
         frozen_with_gradient=tuple(sorted(got & frozen)),
-        frozen_behind_frontier=tuple(mode.frozen_behind),
-        backward_nodes_before_frontier=mode.nodes_before,
-        saved_tensors_before_frontier=mode.saved_before,
-        saved_tensors=len(mode.saved_at),
+        frozen_behind_frontier=found.frozen_behind,
+        backward_nodes_before_frontier=found.nodes_before,
+        saved_tensors_before_frontier=found.saved_before,
+        saved_tensors=found.saved,
         active_without_gradient=tuple(name for name in expected if name not in got),
         reused=tuple(
             name

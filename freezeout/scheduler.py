@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -54,7 +55,7 @@ class FreezeOutLR(LRScheduler):
             scale_lr=scale_lr,
         )
         self._block_of_group = [_block_of(group, blocks) for group in optimizer.param_groups]
-        self._fingerprint = _fingerprint(self.schedule, blocks)
+        self._fingerprint = _fingerprint(self.schedule, blocks, self._block_of_group, keep_dropout)
         self._freezer = Freezer(blocks, optimizer, keep_dropout=keep_dropout)
         super().__init__(
             optimizer, last_epoch
@@ -82,6 +83,10 @@ class FreezeOutLR(LRScheduler):
             for base, block in zip(self.base_lrs, self._block_of_group, strict=True)
         ]
 
+    def remove(self) -> None:
+        """Thaw the model and let go of it, so that another run can begin on it."""
+        self._freezer.remove()
+
     def state_dict(self) -> dict[str, Any]:
         """Progress and a fingerprint of schedule and blocks: plain values that load with `weights_only=True`."""
         return {
@@ -89,7 +94,7 @@ class FreezeOutLR(LRScheduler):
             "step_count": self._step_count,
             "base_lrs": list(self.base_lrs),
             "last_lr": list(self._last_lr),
-            "fingerprint": self._fingerprint,
+            "fingerprint": dict(self._fingerprint),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -109,12 +114,24 @@ class FreezeOutLR(LRScheduler):
         self.base_lrs = list(state_dict["base_lrs"])
         self._last_lr = list(state_dict["last_lr"])
         self._freezer.set_level(self.schedule.level(self.last_epoch))
+        if self.last_epoch >= 0:  # below, a warm-up is in charge of the learning rates
+            # Making this scheduler set those of step 0, maybe after the optimizer's state was loaded.
+            for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+                _set_lr(group, lr)
+
+
+def _set_lr(group: dict[str, Any], lr: Any) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)  # in place, as a captured graph needs it
+    else:
+        group["lr"] = lr
 
 
 def _block_of(group: dict[str, Any], blocks: Blocks) -> int:
     found = {blocks.index_of(parameter) for parameter in group["params"]}
     if len(found) != 1 or None in found:
         what = "a parameter of no block" if None in found else "parameters of several blocks"
+        what = what if found else "no parameter"
         raise ValueError(
             f"an optimizer group holds {what}; build the optimizer from blocks.param_groups(), "
             "or from groups that each stay inside one block."
@@ -122,11 +139,15 @@ def _block_of(group: dict[str, Any], blocks: Blocks) -> int:
     return int(next(index for index in found if index is not None))
 
 
-def _fingerprint(schedule: Schedule, blocks: Blocks) -> dict[str, Any]:
+def _fingerprint(
+    schedule: Schedule, blocks: Blocks, groups: list[int], keep_dropout: bool
+) -> dict[str, Any]:
     return {
         "total_steps": schedule.total_steps,
         "t_0": schedule.t_0,
         "how_scale": schedule.how_scale,
         "scale_lr": schedule.scale_lr,
         "blocks": [f"{block.name} ({block.num_parameters} parameters)" for block in blocks],
+        "groups": groups,  # the block of each optimizer group
+        "keep_dropout": keep_dropout,
     }

@@ -103,7 +103,7 @@ def _cuda_devices(model: nn.Module) -> list[int]:
 
 @contextmanager
 def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Put back what a forward pass binds on modules, such as caches, which hold no data if it ran on the meta device."""
+    """Put back what a forward pass binds on modules, such as a cache, which holds no data if it ran on meta."""
     namespaces = [vars(module) for module in model.modules()]
     containers = [v for names in namespaces for v in names.values() if type(v) in (dict, list)]
     before = [(each, each.copy()) for each in (*namespaces, *containers)]

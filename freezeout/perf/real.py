@@ -1,4 +1,7 @@
-"""Times a real FreezeOut run against its unfrozen twin, step by step in alternation."""
+"""Times a real FreezeOut run against its unfrozen twin, a few steps of one and a few of the other in alternation.
+
+Not single steps: each would find the caches full of the other's weights, as no real run does.
+"""
 
 import torch
 
@@ -7,7 +10,7 @@ from freezeout.perf.budget import Budget
 from freezeout.perf.clock import Clock, clock_for
 from freezeout.perf.curve import Progress
 from freezeout.perf.records import Curve, Pass, Run, ScheduleSpec
-from freezeout.perf.saving import compare
+from freezeout.perf.saving import STRETCH, compare
 from freezeout.perf.workload import Subject, Workload
 from freezeout.scheduler import FreezeOutLR
 
@@ -61,10 +64,11 @@ def time_pass(
             run.warm_up(clock)
             run.begin()
         marks: tuple[list[tuple[object, object]], ...] = ([], [])
-        for step in range(total_steps):
-            first = step % 2  # who goes first alternates too
+        for turn, start in enumerate(range(0, total_steps, STRETCH)):
+            steps = min(STRETCH, total_steps - start)
+            first = turn % 2  # who goes first alternates too
             for which in (first, 1 - first):
-                marks[which].append(runs[which].step(clock))
+                marks[which] += [runs[which].step(clock) for _ in range(steps)]
         clock.synchronize()
     frozen_ms, twin_ms = ([clock.elapsed_ms(*pair) for pair in each] for each in marks)
     return Pass(frozen_ms=frozen_ms, twin_ms=twin_ms)

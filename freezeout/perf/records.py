@@ -119,7 +119,7 @@ class Curve(FlopCurve):
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One FreezeOut run and its unfrozen twin, timed step by step in alternation."""
+    """One FreezeOut run and its unfrozen twin, timed a few steps each in alternation."""
 
     frozen_ms: list[float]
     """Milliseconds of each step of the run that freezes."""

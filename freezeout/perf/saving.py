@@ -36,7 +36,7 @@ from freezeout.schedule import calc_speedup
 TOLERANCE = {"cpu": 0.03, "cuda": 0.02}
 """How far the measured curve may be from the real run, as a share of the step time, by kind of device."""
 STRETCH = 10
-"""Steps that are resampled together."""
+"""Steps that a run and its twin take in turn, and that are resampled together."""
 NOMINAL_STEPS = 10_000
 """Length of the run for which a schedule's weights are taken where no length is given; rounding is below 0.01 %."""
 STANDARD = (

@@ -141,7 +141,7 @@ CASES = {
     "root": (OnTheRoot, ROWS, ["gain", "body", "head"]),
     "data-dependent": (DataDependent, ROWS, ["body", "head"]),
     "recurrent": (Recurrent, ROWS, ["lstm", "head"]),
-    "late label": (LateOfAnEarlyLabel, ROWS, ["pair.early", "between", "pair.late"]),
+    "late label": (LateOfAnEarlyLabel, ROWS, ["pair", "between"]),
     "parametrized": (Parametrized, ROWS, ["weighted", "spectral", "head"]),
     "one layer": (lambda: nn.Linear(3, 2), ROWS, ["weight"]),
 }
@@ -273,8 +273,8 @@ def test_a_dropout_and_a_norm_without_parameters_belong_to_what_they_follow():
         *(nn.Dropout(0.1), nn.Linear(3, 2)),
     )
     blocks = partition(model, ROWS)
-    assert blocks[0].modules == (model[0], model[1], model[2], model[3])
-    assert blocks[1].modules == (model, model[4])
+    assert set(blocks[0].modules) == {model[0], model[1], model[2], model[3]}
+    assert set(blocks[1].modules) == {model, model[4]}
 
 
 def test_a_module_used_again_later_is_held_only_when_its_last_use_is_frozen():
@@ -300,7 +300,9 @@ class TwoInputs(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "sample", [(ROWS, ROWS), [ROWS, ROWS], {"left": ROWS, "right": ROWS}], ids=["tuple", "list", "dict"]
+    "sample",
+    [(ROWS, ROWS), [ROWS, ROWS], {"left": ROWS, "right": ROWS}],
+    ids=["tuple", "list", "dict"],
 )
 def test_a_sample_may_hold_several_inputs(sample):
     assert partition(TwoInputs(), sample).names == ("left", "right")
@@ -366,7 +368,7 @@ class Raises(nn.Module):
         self.linear = nn.Linear(3, 3)
 
     def forward(self, rows):
-        raise RuntimeError("the model is not amused\nby that")
+        raise RuntimeError(f"the model is not amused\nby {rows.shape}")
 
 
 class LooksAway(nn.Module):

@@ -1,0 +1,114 @@
+"""The command line: what it prints, and what it says to bad input."""
+
+import subprocess
+import sys
+
+import pytest
+
+from freezeout.cli import main
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run a command; returns its exit code, its output and what it said on stderr."""
+
+    def run(*arguments):
+        try:
+            code = main([str(each) for each in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_predict_prints_a_table_of_schedules(cli):
+    code, out, _ = cli("predict", "densenet_bc", "--depth", 40)
+    assert code == 0
+    assert "22 blocks" in out
+    assert sum(line.startswith(("linear", "squared", "cubic")) for line in out.splitlines()) == 15
+    # The published estimate for this network: 35.4 % at cubic 0.5 (reference values of the published code).
+    assert "35.4 %" in next(line for line in out.splitlines() if line.startswith("cubic t_0=0.5"))
+
+
+def test_predict_prints_the_one_schedule_that_is_given(cli):
+    code, out, _ = cli("predict", "wrn_10_1", "--t_0", 0.8)
+    assert code == 0
+    assert [line for line in out.splitlines() if line.startswith("cubic t_0=0.8")]
+    assert "linear" not in out
+
+
+def test_both_spellings_of_an_option_are_the_same(cli):
+    one = cli("predict", "wrn_10_1", "--how-scale", "linear", "--num-classes", 7)
+    other = cli("predict", "wrn_10_1", "--how_scale", "linear", "--num_classes", 7)
+    assert one == other
+    assert one[0] == 0
+
+
+def test_audit_finds_frozen_blocks_free_at_every_level(cli):
+    code, out, _ = cli("audit", "wrn_10_1", "--levels", "all")
+    assert code == 0
+    assert out.count(" free") == 5
+    assert "NOT FREE" not in out
+
+
+def test_measure_prints_a_row_a_level_and_stores_the_samples(cli, tmp_path):
+    file = tmp_path / "r.jsonl"
+    arguments = ("measure", "wrn_10_1", "--batch-size", 2, "--budget-s", 0.1, "--device", "cpu")
+    code, out, _ = cli(*arguments, "--results", file)
+    assert code == 0
+    for name in ("stem", "stage1.0", "stage2.0", "stage3.0", "head"):
+        assert any(line.startswith(name) for line in out.splitlines()), name
+    assert len(file.read_text().splitlines()) == 2
+    assert cli(*arguments, "--results", file)[0] == 0
+    assert len(file.read_text().splitlines()) == 4  # added to, not overwritten
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "timm:resnet05"], "unknown model"),
+        (["predict", "densenet_bc", "--depth", 41], "depth"),
+        (["predict", "vgg16", "--t_0", 1.5], "must be in [0, 1]"),
+        (["predict", "vgg16", "--how_scale", "quartic"], "quartic"),
+        (["predict", "vgg16", "--input-size", 16], "at least 32"),
+        (["predict", "nowhere.at_all:make"], "nowhere"),
+        (["audit", "vgg16", "--levels", "many"], "--levels"),
+        (["measure", "vgg16", "--levels", "1,x"], "--levels"),
+        (["measure", "vgg16", "--levels", "99", "--device", "cpu"], "0..13"),
+        (["measure", "vgg16", "--batch-size", 1], "at least 2"),
+        (["measure", "vgg16", "--budget-s", 0], "budget"),
+        (["measure", "vgg16", "--device", "tpu"], "tpu"),
+        (["fly"], "fly"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(cli, arguments, message):
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_truncated_results_file_is_named_with_its_line_and_kept(cli, tmp_path):
+    file = tmp_path / "r.jsonl"
+    file.write_text('{"schema": 1, "kind": "ses')
+    code, _, err = cli("measure", "wrn_10_1", "--results", file)
+    assert code == 2
+    assert f"{file}, line 1" in err
+    assert file.read_text() == '{"schema": 1, "kind": "ses'
+
+
+def test_an_unwritable_folder_is_found_before_anything_is_measured(cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, err = cli("measure", "wrn_10_1", "--results", tmp_path / "file" / "r.jsonl")
+    assert code == 2
+    assert "cannot write" in err
+    assert not out
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from freezeout.cli import parser; parser(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
