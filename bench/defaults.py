@@ -33,7 +33,7 @@ CPU = (
     Case(model="wrn_16_4", batch_size=4, input_size=32),
     Case(model="vgg16", batch_size=4, input_size=32),
     Case(model="timm:resnet18", batch_size=8, input_size=64),
-    Case(model="timm:vit_tiny_patch16_224", batch_size=8, input_size=96),
+    Case(model="timm:vit_tiny_patch16_224", batch_size=4, input_size=96),
     Case(model="torchvision:mobilenet_v3_small", batch_size=8, input_size=96),
 )
 """Small batches and images: the whole default run stays under 10 minutes on 2 cores and 6 GiB."""
