@@ -188,10 +188,12 @@ def check_blocks(name, module, blocks):
 
 
 def levels_of(name, module, blocks):
-    """First, middle and last; without the first, which takes longest, where many models are alike or one is huge."""
+    """First, middle and last; fewer where many models are alike, and fewest where one is huge too."""
     last = len(blocks) - 1
-    is_dear = name.startswith("torchvision:") or len(list(module.modules())) > 700
-    return sorted({last // 2, last} if is_dear else {1, last // 2, last})
+    is_large = len(list(module.modules())) > 400
+    if name.startswith("torchvision:"):
+        return [last // 2] if is_large else [last // 2, last]
+    return [1, last] if is_large else sorted({1, last // 2, last})
 
 
 def check_free(name, module, sample, blocks):

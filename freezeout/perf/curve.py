@@ -20,6 +20,8 @@ from freezeout.perf.saving import level_ratio
 from freezeout.perf.statistics import MIN_ROUNDS
 from freezeout.perf.workload import OPTIMIZER, Subject, Workload
 
+VISIT_STEPS = 2
+"""Counted steps of one visit to a level."""
 PRECISION = 0.01
 """Sampling stops early once every level's ratio to level 0 is known to this half-width."""
 
@@ -117,13 +119,13 @@ def _set_level(workload: Workload, level: int) -> None:
 
 
 def _round(workload: Workload, levels: Sequence[int], clock: Clock, rng: random.Random) -> Visits:
-    """Milliseconds of each phase, for every level's two visits."""
+    """Milliseconds of each phase, for every counted step of every level's two visits."""
     order = rng.sample(levels, len(levels))
     marks = []
     for level in [*order, *reversed(order)]:
         _set_level(workload, level)
         workload.step(clock)
-        marks.append((level, workload.step(clock)))
+        marks += [(level, workload.step(clock)) for _ in range(VISIT_STEPS)]
     clock.synchronize()
     found: Visits = {level: [] for level in sorted(levels)}
     for level, (start, forward, backward, end) in marks:

@@ -23,80 +23,102 @@ from freezeout.trace import Sample, Where, first_that_works, stand_in
 
 _FUSED_BACKWARD = 2.5
 """Backward over forward of fused attention: five products for two, one of them made again."""
-_NO_OPERAND = -1
+_NO_BLOCK = -1
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Product:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Gradient:
+    """One product that the backward pass makes."""
+
     flops: int
     block: int
-    needs: tuple[int, ...]
-    """For each gradient the backward pass may compute: the last block that went into its operand."""
-    gradient_flops: int
+    """Last block that went into the operand whose gradient it is; frozen, it is not made."""
 
 
 class _ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows through a forward pass which blocks go into which tensor."""
+    """Follows through a forward pass, made with autograd on, which blocks go into which tensor.
+
+    Where autograd is off, two things may be going on: the model's own no_grad, whose results have no backward pass, or
+    the inside of a custom Function, whose results have. So what is found there counts only once a result of it turns
+    out to require a gradient.
+    """
 
     def __init__(self, block_of: Mapping[int, int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.parameters = set(block_of)
         # By id of a tensor. A view shares the list of what it is a view of, so a write to one is one to both.
         self.last_block = {key: [block] for key, block in block_of.items()}
+        self.hidden: dict[
+            int, set[_Gradient]
+        ] = {}  # by id of a tensor that was made with autograd off
         self.alive: list[Tensor] = []  # keeps ids from being given out again
-        self.parameters = set(block_of)
         self.current = 0
-        self.products: list[_Product] = []
+        self.forward: list[tuple[int, int]] = []  # block and FLOPs
+        self.gradients: set[_Gradient] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = _tensors((args, kwargs))
+        self.note_needed(tensors)
         for tensor in tensors:
             if id(tensor) in self.parameters:
                 self.current = max(self.current, self._origin(tensor))
         out = func(*args, **kwargs)
         packet = func._overloadpacket
+        found: set[_Gradient] = set()
         if packet in flop_registry:
-            self._note_product(flop_registry[packet](*args, **kwargs, out_val=out), func, tensors)
-        self._note_outputs(func, tensors, out)
+            flops = flop_registry[packet](*args, **kwargs, out_val=out)
+            self.forward.append((self.current, flops))
+            found = self._gradients(func, tensors, flops)
+        self._note_outputs(tensors, _tensors(out))
+        if torch.is_grad_enabled():
+            self.gradients |= found
+        else:
+            found = found.union(*(self.hidden.get(id(tensor), ()) for tensor in tensors))
+            self.hidden.update({id(leaf): found for leaf in _tensors(out)})
         return out
 
-    def _note_product(self, flops: int, func: Any, tensors: list[Tensor]) -> None:
-        operands = _operands(func, tensors) if torch.is_grad_enabled() else []
-        origins = [self._origin(operand) for operand in operands]
-        fused = "attention" in func.name()
-        self.products.append(
-            _Product(
-                flops=flops,
-                block=self.current,
-                needs=(max(origins, default=_NO_OPERAND),) if fused else tuple(origins),
-                gradient_flops=round(flops * _FUSED_BACKWARD) if fused else flops,
-            )
-        )
+    def note_needed(self, tensors: list[Tensor]) -> None:
+        """Count what went into those of `tensors` that require a gradient."""
+        for tensor in tensors:
+            if tensor.requires_grad and torch.is_grad_enabled():
+                self.gradients |= self.hidden.pop(id(tensor), set())
 
-    def _note_outputs(self, func: Any, tensors: list[Tensor], out: Any) -> None:
-        tracked = torch.is_grad_enabled() and func._overloadpacket is not torch.ops.aten.detach
-        sources = tensors if tracked else []
-        origin = max((self._origin(tensor) for tensor in sources), default=_NO_OPERAND)
-        viewed = {self._storage(tensor): self.last_block.get(id(tensor)) for tensor in sources}
+    def _gradients(self, func: Any, tensors: list[Tensor], flops: int) -> set[_Gradient]:
+        origins = [self._origin(operand) for operand in _operands(func, tensors)]
+        if "attention" in func.name():
+            return {_Gradient(flops=round(flops * _FUSED_BACKWARD), block=max(origins))}
+        return {_Gradient(flops=flops, block=origin) for origin in origins}
+
+    def _note_outputs(self, tensors: list[Tensor], outputs: list[Tensor]) -> None:
+        origin = max((self._origin(tensor) for tensor in tensors), default=_NO_BLOCK)
+        viewed = {self._storage(tensor): self.last_block.get(id(tensor)) for tensor in tensors}
         inputs = {id(tensor) for tensor in tensors}
-        for leaf in tree_leaves(out):
-            if not isinstance(leaf, Tensor) or id(leaf) in self.parameters:
+        for output in outputs:
+            if id(output) in self.parameters:
                 continue
-            self.alive.append(leaf)
-            if id(leaf) in inputs:  # written in place; what went into it before still counts
-                written = self.last_block.setdefault(id(leaf), [_NO_OPERAND])
+            self.alive.append(output)
+            if id(output) in inputs:  # written in place; what went into it before still counts
+                written = self.last_block.setdefault(id(output), [_NO_BLOCK])
                 written[0] = max(written[0], origin)
-            elif leaf.is_floating_point() or leaf.is_complex():
-                self.last_block[id(leaf)] = viewed.get(self._storage(leaf)) or [origin]
+            else:
+                self.last_block[id(output)] = viewed.get(self._storage(output)) or [origin]
 
     def _origin(self, tensor: Tensor) -> int:
-        return self.last_block.get(id(tensor), [_NO_OPERAND])[0]
+        """Last block that went into `tensor`, as far as gradients go."""
+        if torch.is_grad_enabled() and not tensor.requires_grad:
+            return _NO_BLOCK
+        return self.last_block.get(id(tensor), [_NO_BLOCK])[0]
 
     @staticmethod
     def _storage(tensor: Tensor) -> int:
         return int(tensor.untyped_storage()._cdata)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _operands(func: Any, tensors: list[Tensor]) -> list[Tensor]:
@@ -115,23 +137,24 @@ def count_flops(model: nn.Module, blocks: Blocks, sample: Sample) -> FlopCurve:
         blocks: from `freezeout.partition`.
         sample: one input; the FLOPs are of this batch.
     """
-    products = first_that_works(model, lambda where: _products(model, blocks, sample, where))
+    trace = first_that_works(model, lambda where: _recorded(model, blocks, sample, where))
     forward = [0] * len(blocks)
     backward = [0] * len(blocks)
-    for product in products:
-        forward[product.block] += product.flops
-        for need in product.needs:
-            for level in range(need + 1):
-                backward[level] += product.gradient_flops
+    for block, flops in trace.forward:
+        forward[block] += flops
+    for gradient in trace.gradients:
+        for level in range(gradient.block + 1):
+            backward[level] += gradient.flops
     return FlopCurve(block_forward_flops=tuple(forward), backward_flops=tuple(backward))
 
 
-def _products(model: nn.Module, blocks: Blocks, sample: Sample, where: Where) -> list[_Product]:
+def _recorded(model: nn.Module, blocks: Blocks, sample: Sample, where: Where) -> _ProductRecorder:
     block_of_name = {name: b.index for b in blocks for name in b.parameter_names}
-    with stand_in(model, where) as subject:
+    with stand_in(model, where, lambda _: True) as subject:
         block_of = {id(p): block_of_name[name] for name, p in subject.parameters.items()}
         recorder = _ProductRecorder(block_of)
-        # No parameter requires a gradient here, so no graph is built; but a model's own no_grad shows.
-        with torch.enable_grad(), recorder:
-            subject.call(sample)
-    return recorder.products
+        with torch.inference_mode(False), torch.enable_grad():
+            with recorder:
+                output = subject.call(sample)
+            recorder.note_needed(_tensors(output))
+    return recorder

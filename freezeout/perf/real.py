@@ -68,7 +68,7 @@ def time_pass(
             steps = min(STRETCH, total_steps - start)
             first = turn % 2  # who goes first alternates too
             for which in (first, 1 - first):
-                marks[which] += [runs[which].step(clock) for _ in range(steps)]
+                marks[which].extend(runs[which].step(clock) for _ in range(steps))
         clock.synchronize()
     frozen_ms, twin_ms = ([clock.elapsed_ms(*pair) for pair in each] for each in marks)
     return Pass(frozen_ms=frozen_ms, twin_ms=twin_ms)
@@ -83,6 +83,7 @@ def time_run(
     budget_s: float,
     total_steps: int = STEPS,
     progress: Progress = lambda _what, _share: None,
+    clock: Clock | None = None,
 ) -> Run:
     """Time whole passes until it is decided whether they agree with `curve`, or the budget is spent.
 
@@ -94,11 +95,12 @@ def time_run(
         budget_s: seconds after which no new pass is started; one pass is made all the same.
         total_steps: steps of one pass.
         progress: called after every pass.
+        clock: that times the device; the device's own by default.
     """
     budget = Budget(budget_s)
     passes: list[Pass] = []
     while True:
-        passes.append(time_pass(subject, spec, total_steps=total_steps))
+        passes.append(time_pass(subject, spec, total_steps=total_steps, clock=clock))
         run = Run(
             session=session,
             config=subject.config,

@@ -15,7 +15,7 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 MIN_ROUNDS = 5
 """Below this many rounds a bootstrap interval says little, and the verdict is "may be unstable"."""
-STABLE_HALF_WIDTH = 0.02
+STABLE_HALF_WIDTH = 0.03
 """A cost curve is called stable when every level's ratio to level 0 is known to this half-width."""
 
 

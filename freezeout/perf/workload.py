@@ -156,8 +156,10 @@ def batches(config: Config, device: torch.device) -> list[tuple[Tensor, Tensor]]
     """Batches of real images: scikit-learn's digits, scaled to the input size, normalised, on the device.
 
     Raises:
-        ValueError: scikit-learn is missing, or the model takes something else than square RGB images.
+        ValueError: scikit-learn is missing, the model has no classifier, or takes no square RGB images.
     """
+    if config.num_classes < 1:
+        raise ValueError(f"the bench trains classifiers, and {config.model} has no classes.")
     channels, height, width = config.input_shape
     if channels != 3 or height != width:
         raise ValueError(

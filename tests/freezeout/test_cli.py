@@ -110,5 +110,7 @@ def test_an_unwritable_folder_is_found_before_anything_is_measured(cli, tmp_path
 
 
 def test_help_needs_no_torch():
-    code = "import sys; from freezeout.cli import parser; parser(); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from freezeout.cli import parser; parser(); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

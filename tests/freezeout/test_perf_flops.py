@@ -107,6 +107,42 @@ class InPlace(nn.Module):
         return self.head(joined)
 
 
+class Product(torch.autograd.Function):
+    """A linear layer by hand; autograd does not look inside."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return (x @ weight.t()).mul(2)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        for_x = 2 * grad @ weight if ctx.needs_input_grad[0] else None
+        return for_x, 2 * grad.t() @ x if ctx.needs_input_grad[1] else None
+
+
+class Same(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_ctx, grad):
+        return grad
+
+
+class CustomFunctions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x):
+        x = Same.apply(self.first(x))
+        x = Product.apply(x, self.second.weight) + self.second.bias
+        return Product.apply(Same.apply(x), self.third.weight + self.third.bias)
+
+
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
@@ -160,6 +196,7 @@ CASES = {
         ),
         (2, 5, 8),
     ),
+    "custom functions": (CustomFunctions, (3, 4)),
     "detached": (Detached, (3, 4)),
     "in place": (InPlace, (3, 4)),
     "recurrent": (Recurrent, (3, 2, 4)),
