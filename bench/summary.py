@@ -5,7 +5,17 @@ from collections.abc import Iterable, Iterator
 
 from freezeout.commands.table import percent, table
 from freezeout.perf.records import Curve, Failed, Record, Run, ScheduleSpec, Training
-from freezeout.perf.saving import SOURCES, compare, level_cost_ms, stability
+from freezeout.perf.saving import (
+    SOURCES,
+    compare,
+    disturbance,
+    level_cost_ms,
+    stability,
+    stopwatch_saving,
+)
+
+DISTURBED = 0.05
+"""Share of a real run's time lost to something else above which the summary says so."""
 
 
 def summary_lines(records: Iterable[Record], spec: ScheduleSpec) -> Iterator[str]:
@@ -25,6 +35,12 @@ def summary_lines(records: Iterable[Record], spec: ScheduleSpec) -> Iterator[str
     for curve in curves:
         if stability(curve) != "stable":
             yield f"{curve.config.title}: {stability(curve)}"
+    for run in runs.values():
+        if disturbance(run) > DISTURBED:
+            yield (
+                f"{run.config.title}: something else took {100 * disturbance(run):.0f} % of the real "
+                f"runs' time; by the stopwatch they saved {100 * stopwatch_saving(run):.1f} %"
+            )
     yield from _errors([r for r in records if isinstance(r, Training)])
     for failed in (r for r in records if isinstance(r, Failed)):
         yield f"could not run: {failed.config.title}, {failed.case}: {failed.reason}"

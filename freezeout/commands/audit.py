@@ -32,12 +32,21 @@ def run(args: argparse.Namespace) -> int:
         f"{model.name}: {len(blocks)} blocks, "
         f"{sum(block.num_parameters for block in blocks):,} parameters"
     )
-    header = ["first active block", "level", "frozen with grad", "nodes", "saved", "verdict"]
+    header = [
+        "first active block",
+        "level",
+        "frozen with grad",
+        "out of order",
+        "nodes",
+        "kept",
+        "verdict",
+    ]
     rows = [
         [
             report.frontier,
             str(report.level),
             str(len(report.frozen_with_gradient)),
+            str(len(report.frozen_behind_frontier)),
             str(report.backward_nodes_before_frontier),
             str(report.saved_tensors_before_frontier),
             "free" if report.ok else "NOT FREE",
@@ -46,8 +55,9 @@ def run(args: argparse.Namespace) -> int:
     ]
     print(table(header, rows))
     print(
-        "Frozen with grad: frozen parameters that got a gradient. Nodes, saved: backward nodes and "
-        "tensors kept for the backward pass before the first active parameter is used. All must be 0."
+        "Frozen with grad: frozen parameters that got a gradient. Out of order: frozen parameters first used "
+        "after an active one.\nNodes, kept: backward nodes and tensors kept for the backward pass by what comes "
+        "before the first active block. All must be 0."
     )
     if blocks.unused:
         print(f"Never used by a forward pass, kept with the head: {listed(blocks.unused)}.")

@@ -10,7 +10,7 @@ from freezeout.perf.budget import Budget
 from freezeout.perf.clock import Clock, clock_for
 from freezeout.perf.curve import Progress
 from freezeout.perf.records import Curve, Pass, Run, ScheduleSpec
-from freezeout.perf.saving import STRETCH, compare
+from freezeout.perf.saving import TURN, compare
 from freezeout.perf.workload import Subject, Workload
 from freezeout.scheduler import FreezeOutLR
 
@@ -64,8 +64,8 @@ def time_pass(
             run.warm_up(clock)
             run.begin()
         marks: tuple[list[tuple[object, object]], ...] = ([], [])
-        for turn, start in enumerate(range(0, total_steps, STRETCH)):
-            steps = min(STRETCH, total_steps - start)
+        for turn, start in enumerate(range(0, total_steps, TURN)):
+            steps = min(TURN, total_steps - start)
             first = turn % 2  # who goes first alternates too
             for which in (first, 1 - first):
                 marks[which].extend(runs[which].step(clock) for _ in range(steps))
@@ -85,7 +85,7 @@ def time_run(
     progress: Progress = lambda _what, _share: None,
     clock: Clock | None = None,
 ) -> Run:
-    """Time whole passes until it is decided whether they agree with `curve`, or the budget is spent.
+    """Time whole passes until they agree with `curve`, or the budget is spent.
 
     Args:
         subject: what to train.
@@ -110,6 +110,7 @@ def time_run(
             passes=tuple(passes),
         )
         progress(f"{subject.config.model}: pass {len(passes)}", budget.spent_s / budget_s)
-        decided = compare(curve, spec, run).verdict != "UNDECIDED"
-        if decided or not budget.allows(len(passes)):
+        # A disagreement may be the machine's doing, so it too is looked at again while there is time.
+        agrees = compare(curve, spec, run).verdict == "AGREES"
+        if agrees or not budget.allows(len(passes)):
             return run

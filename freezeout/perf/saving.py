@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from freezeout.perf.records import PHASES, Curve, FlopCurve, Run, ScheduleSpec
 from freezeout.perf.statistics import (
@@ -35,8 +34,10 @@ from freezeout.schedule import calc_speedup
 
 TOLERANCE = {"cpu": 0.03, "cuda": 0.02}
 """How far the measured curve may be from the real run, as a share of the step time, by kind of device."""
-STRETCH = 10
-"""Steps that a run and its twin take in turn, and that are resampled together."""
+TURN = 10
+"""Steps that a run and its twin take in turn."""
+NEIGHBOURS = 2
+"""Turns on either side that a turn's typical time is the median of."""
 NOMINAL_STEPS = 10_000
 """Length of the run for which a schedule's weights are taken where no length is given; rounding is below 0.01 %."""
 STANDARD = (
@@ -169,37 +170,56 @@ def _interpolation(curve: Curve) -> Array:
 
 
 def real_saving(run: Run) -> Estimate:
-    """Share of step time saved by real runs: one minus their whole time over their twins'.
+    """Share of step time saved by real runs: one minus their time over their twins', disturbances smoothed away.
 
-    The interval resamples what is left of each step's time beside its level's mean, in stretches of `STRETCH` steps of
-    run and twin together, since disturbances of a machine outlast a step.
+    The run and its twin take turns of `TURN` steps. Each turn's time counts as the median of it and its two neighbours
+    on either side, in all passes, so that a turn in which the machine was busy with something else does not; the plain
+    totals are in `stopwatch_saving`. The interval resamples how far turns are from their median, run and twin together.
     """
-    schedule = run.schedule.schedule(run.num_blocks, run.total_steps)
-    levels = [schedule.level(step) for step in range(run.total_steps)]
-    level = np.asarray(levels * len(run.passes))
-    frozen = np.concatenate([p.frozen_ms for p in run.passes])
-    twin = np.concatenate([p.twin_ms for p in run.passes])
-    low, high = _run_interval(_means_by(level, frozen), frozen, twin)
-    return Estimate(value=float(1 - frozen.sum() / twin.sum()), low=low, high=high, n=len(frozen))
-
-
-def _means_by(level: NDArray[np.int64], values: Array) -> Array:
-    """For each step the mean of all steps at its level."""
-    sums = np.bincount(level, weights=values)
-    means: Array = sums[level] / np.bincount(level)[level]
-    return means
-
-
-def _run_interval(expected: Array, frozen: Array, twin: Array) -> tuple[float, float]:
-    steps = len(frozen)
-    stretches = math.ceil(steps / STRETCH)
-    starts = np.random.default_rng(0).integers(0, steps, size=(RESAMPLES, stretches, 1))
-    chosen = ((starts + np.arange(STRETCH)) % steps).reshape(RESAMPLES, -1)[:, :steps]
-    frozen_totals = (expected * (frozen / expected)[chosen]).sum(axis=1)
-    twin_totals = twin[chosen].sum(axis=1)
+    frozen, twin = (_turns(run, which) for which in ("frozen_ms", "twin_ms"))
+    typical = _typical(frozen), _typical(twin)
+    value = 1 - typical[0].sum(axis=-1) / typical[1].sum(axis=-1)
+    off = (frozen / typical[0]).ravel(), (twin / typical[1]).ravel()
+    chosen = np.random.default_rng(0).integers(0, frozen.size, size=(RESAMPLES, *frozen.shape))
+    again = [_typical(t * o[chosen]).sum(axis=-1) for t, o in zip(typical, off, strict=True)]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(1 - frozen_totals / twin_totals, [tail, 1 - tail])
-    return float(low), float(high)
+    low, high = np.quantile(1 - again[0] / again[1], [tail, 1 - tail])
+    return Estimate(value=float(value), low=float(low), high=float(high), n=frozen.size)
+
+
+def stopwatch_saving(run: Run) -> float:
+    """Share of the whole time of the twins that the real runs saved, whatever else the machine was doing."""
+    return 1 - sum(sum(p.frozen_ms) for p in run.passes) / sum(sum(p.twin_ms) for p in run.passes)
+
+
+def disturbance(run: Run) -> float:
+    """Share of all measured time that went beyond what turns typically take: what something else took."""
+    turns = [_turns(run, which) for which in ("frozen_ms", "twin_ms")]
+    typical = sum(float(_typical(each).sum()) * len(run.passes) for each in turns)
+    return 1 - typical / sum(float(each.sum()) for each in turns)
+
+
+def _turns(run: Run, which: str) -> Array:
+    """Milliseconds of each turn; shape (passes, turns)."""
+    starts = range(0, run.total_steps, TURN)
+    steps = np.asarray([getattr(each, which) for each in run.passes], dtype=float)
+    found: Array = np.add.reduceat(steps, starts, axis=1)
+    return found
+
+
+def _typical(turns: Array) -> Array:
+    """Median of each turn and its neighbours over all passes; shape (..., passes, turns) to (..., turns).
+
+    The window is the same on both sides, and so shrinks to the turn alone at the ends: times that only fall or rise
+    come out as they are.
+    """
+    count = turns.shape[-1]
+    found = np.empty((*turns.shape[:-2], count))
+    for turn in range(count):
+        reach = min(NEIGHBOURS, turn, count - 1 - turn)
+        window = turns[..., turn - reach : turn + reach + 1]
+        found[..., turn] = np.median(window, axis=(-2, -1))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import batch_norm
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from freezeout.blocks import PartitionError, partition
@@ -287,6 +288,23 @@ def test_a_module_used_again_later_is_held_only_when_its_last_use_is_frozen():
     assert blocks.names == ("a", "b", "head")
     assert norm not in blocks[0].modules
     assert norm in blocks[1].modules
+
+
+def test_a_module_that_is_never_called_is_held_with_its_parameters():
+    class ByHand(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.norm, self.body = nn.Linear(3, 2), nn.BatchNorm1d(3), nn.Linear(3, 3)
+
+        def forward(self, rows):
+            norm = self.norm
+            statistics = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            return self.head(batch_norm(self.body(rows), *statistics, training=norm.training))
+
+    model = ByHand()
+    blocks = partition(model, ROWS)
+    assert blocks.names == ("body", "head")
+    assert set(blocks[0].modules) == {model.body, model.norm}
 
 
 class TwoInputs(nn.Module):
