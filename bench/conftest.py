@@ -1,6 +1,8 @@
 """Options of the bench, its one results file, and the table it ends with."""
 
+import argparse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -56,7 +58,19 @@ def _harness(config: pytest.Config) -> Harness:
         batch_size=option.batch_size,
         path=_path(option, device),
         resume=option.resume,
+        visible=lambda: _uncaptured(config),
     )
+
+
+@contextmanager
+def _uncaptured(config: pytest.Config) -> Iterator[None]:
+    """Let what is written inside reach the terminal."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        yield
+    else:
+        with capture.global_and_fixture_disabled():
+            yield
 
 
 def _cases(names: str | None, device: torch.device) -> tuple[Case, ...]:
@@ -83,20 +97,25 @@ def _levels(text: str | None) -> tuple[int, ...] | None:
         raise ValueError(f"--levels must be whole numbers and commas, got {text!r}.") from None
 
 
-def _path(option: object, device: torch.device) -> Path | None:
-    """The results file; a smoke run writes one only where it is asked to."""
-    named: Path | None = getattr(option, "results", None)
-    if named is not None:
-        return named
-    if getattr(option, "resume", False):
+def _path(option: argparse.Namespace, device: torch.device) -> Path | None:
+    """The results file; a quick run measures nothing and so has none."""
+    if not option.benchmark:
+        if option.results or option.resume:
+            raise ValueError(
+                "--results and --resume go with --benchmark; without it nothing is measured."
+            )
+        return None
+    if option.collectonly or option.help:
+        return None
+    if option.results is not None:
+        return Path(option.results)
+    if option.resume:
         earlier = sorted(RESULTS.glob(f"*-{device.type}.jsonl"))
         if not earlier:
             raise ValueError(
                 f"--resume found no results file in {RESULTS}/; name one by --results."
             )
         return earlier[-1]
-    if not getattr(option, "benchmark", False):
-        return None
     return RESULTS / f"{datetime.now():%Y%m%d-%H%M%S}-{device.type}.jsonl"
 
 

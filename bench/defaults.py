@@ -75,7 +75,7 @@ DEVICES: Mapping[str, Settings] = {
         cases=CPU,
         dtype="fp32",
         memory_format="contiguous",
-        curve_budget_s=20.0,
+        curve_budget_s=35.0,
         run_budget_s=40.0,
     ),
     "cuda": Settings(

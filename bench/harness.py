@@ -1,8 +1,9 @@
 """Measures each case once, stores it as soon as it is finished, and hands it to whichever test asks."""
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +16,12 @@ from bench.defaults import (
     RUN_SCHEDULE,
     TRAINED,
     TRAINED_EPOCHS,
+    TRAINED_SCHEDULES,
+    TRAINED_SEEDS,
     Case,
 )
 from freezeout.blocks import Blocks, partition
-from freezeout.perf.curve import measure_curve
+from freezeout.perf.curve import Progress, measure_curve
 from freezeout.perf.environment import new_session
 from freezeout.perf.progress import progress_bar
 from freezeout.perf.real import STEPS, time_run
@@ -33,6 +36,7 @@ from freezeout.perf.records import (
     Training,
 )
 from freezeout.perf.results import ResultsFile
+from freezeout.perf.statistics import MIN_ROUNDS
 from freezeout.perf.workload import Subject, subject_of
 from freezeout.train.config import TrainConfig
 from freezeout.train.data import Data, load
@@ -40,6 +44,10 @@ from freezeout.train.loop import train
 from freezeout.train.metrics import record_dict
 
 SMOKE_STEPS = 8
+SMOKE_BUDGET_S = 1e-9
+WORK_OF_CASE = 2  # a curve and a run
+WORK_OF_TRAINING = 0.25
+TRAININGS = len(TRAINED_SCHEDULES) * len(TRAINED_SEEDS)
 Kind = TypeVar("Kind", Curve, Run, Training)
 
 
@@ -57,7 +65,13 @@ class Harness:
         batch_size: int | None,
         path: Path | None,
         resume: bool,
+        visible: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        """Prepare a session; `visible` is a context in which stderr reaches the terminal.
+
+        Raises:
+            ValueError: an option is out of range, or the results file cannot be used.
+        """
         if batch_size is not None and batch_size < 2:
             raise ValueError(f"--batch-size must be at least 2, got {batch_size}.")
         if dtype == "tf32" and device.type != "cuda":
@@ -70,18 +84,44 @@ class Harness:
         self.batch_size = batch_size
         self.path = path
         self.settings = DEVICES[device.type]
-        self._store = ResultsFile(path, resume=resume) if path else None
+        self._visible = visible
+        self._work = WORK_OF_CASE * len(cases) + 1 + WORK_OF_TRAINING * TRAININGS
+        self._done = 0.0
+        self._bar: Progress = lambda _what, _share: None
         self._session: Session | None = None
         self._made: dict[object, Any] = {}
         self.records: list[Record] = []
+        if levels is not None:
+            self._check_levels(levels)
+        self._store = ResultsFile(path, resume=resume) if path else None
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Begin the session and show a progress bar while it lasts."""
-        self._session = new_session(self.device, command=" ".join(["pytest", *sys.argv[1:]]))
+        command = shlex.join(["python", "-m", "pytest", *sys.argv[1:]])
+        self._session = new_session(self.device, command=command)
         self._keep(self._session)
-        with progress_bar(shown=self.timed) as self._progress:
+        with self._visible():
+            bar = progress_bar(shown=self.timed)
+            self._bar = bar.__enter__()
+        try:
             yield
+        finally:
+            with self._visible():
+                bar.__exit__(None, None, None)
+
+    def _progress(self, what: str, share: float) -> None:
+        with self._visible():
+            self._bar(what, (self._done + min(share, 1.0)) / self._work)
+
+    def _check_levels(self, levels: tuple[int, ...]) -> None:
+        for case in self.cases:
+            last = len(self.blocks(case)) - 1
+            outside = [level for level in levels if not 0 <= level <= last]
+            if outside:
+                raise ValueError(
+                    f"--levels of {case.model} must be in 0..{last}, got {outside[0]}."
+                )
 
     @property
     def session(self) -> Session:
@@ -121,17 +161,28 @@ class Harness:
             lambda subject: measure_curve(
                 subject,
                 session=self.session.session,
-                budget_s=self.settings.curve_budget_s if self.timed else 1e-9,
+                budget_s=self.settings.curve_budget_s if self.timed else SMOKE_BUDGET_S,
                 levels=self._levels(case),
-                min_rounds=5 if self.timed else 1,
+                min_rounds=MIN_ROUNDS if self.timed else 1,
                 progress=self._progress,
             ),
             self.subject(case),
+            lambda found: (
+                found.levels == self._all_levels(case)
+                and len(found.samples_ms["forward"]) >= MIN_ROUNDS
+            ),
         )
 
+    def _all_levels(self, case: Case) -> tuple[int, ...]:
+        last = len(self.blocks(case)) - 1
+        chosen = self._levels(case)
+        return tuple(range(last + 1)) if chosen is None else tuple(sorted({0, *chosen, last}))
+
     def _levels(self, case: Case) -> tuple[int, ...] | None:
-        if self.levels is not None or self.timed:
+        if self.levels is not None and case is not TRAINED:
             return self.levels
+        if self.timed:
+            return None
         last = len(self.blocks(case)) - 1
         return tuple(sorted({0, last // 2, last}))
 
@@ -158,11 +209,12 @@ class Harness:
                 RUN_SCHEDULE,
                 curve,
                 session=self.session.session,
-                budget_s=self.settings.run_budget_s if self.timed else 1e-9,
+                budget_s=self.settings.run_budget_s if self.timed else SMOKE_BUDGET_S,
                 total_steps=STEPS if self.timed else SMOKE_STEPS,
                 progress=self._progress,
             ),
             self.subject(case),
+            lambda found: (found.schedule, found.total_steps) == (RUN_SCHEDULE, STEPS),
         )
 
     def training(self, spec: ScheduleSpec, seed: int) -> Training:
@@ -171,12 +223,14 @@ class Harness:
         found = [
             record
             for record in self._finished(Training, config)
-            if (record.schedule, record.seed) == (spec, seed)
+            if (record.schedule, record.seed, record.epochs) == (spec, seed, TRAINED_EPOCHS)
         ]
-        if found:
-            return self._take(found[0])
-        training = self._train(config, spec, seed)
-        self._keep(training)
+        self._progress(f"training, {spec.title}", 0.0)
+        with self._failing(config, "training"):
+            training = self._take(found[0]) if found else self._train(config, spec, seed)
+        if not found:
+            self._keep(training)
+        self._done += WORK_OF_TRAINING
         return training
 
     def _train(self, config: Config, spec: ScheduleSpec, seed: int) -> Training:
@@ -192,6 +246,8 @@ class Harness:
             scale_lr=spec.scale_lr,
             validate="test",
             seed=seed,
+            dtype=config.dtype,
+            channels_last=config.memory_format == "channels_last",
         )
         torch.manual_seed(seed)
         model = self._create(TRAINED)(device=self.device)
@@ -233,30 +289,56 @@ class Harness:
         return self._made[key]
 
     def _measured(
-        self, kind: type[Kind], config: Config, measure: Callable[[Subject], Kind], subject: Subject
+        self,
+        kind: type[Kind],
+        config: Config,
+        measure: Callable[[Subject], Kind],
+        subject: Subject,
+        is_whole: Callable[[Kind], bool],
     ) -> Kind:
-        """The record of `kind` for `subject`: this session's, the file's, or measured now."""
+        """The record of `kind` for `subject`: this session's, a whole one of the file's, or measured now.
+
+        A failure is kept too: the tests that need the same record fail with it and do not try again.
+        """
         key = (kind, id(subject))
-        if key in self._made:
-            return self._made[key]
-        found = self._finished(kind, config)
+        if key not in self._made:
+            self._made[key] = self._find_or_measure(kind, config, measure, subject, is_whole)
+            self._done += 1
+        if isinstance(self._made[key], Exception):
+            raise self._made[key]
+        found: Kind = self._made[key]
+        return found
+
+    def _find_or_measure(
+        self,
+        kind: type[Kind],
+        config: Config,
+        measure: Callable[[Subject], Kind],
+        subject: Subject,
+        is_whole: Callable[[Kind], bool],
+    ) -> Kind | Exception:
+        found = [record for record in self._finished(kind, config) if is_whole(record)]
         if found:
-            return self._once(key, lambda: self._take(found[0]))
+            return self._take(found[0])
         try:
-            record = measure(subject)
+            with self._failing(config, kind.__name__.lower()):
+                record = measure(subject)
+        except Exception as error:
+            return error
+        self._keep(record)
+        return record
+
+    @contextmanager
+    def _failing(self, config: Config, case: str) -> Iterator[None]:
+        """Note what fails inside as a row of the results."""
+        try:
+            yield
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             self._keep(
-                Failed(
-                    session=self.session.session,
-                    config=config,
-                    case=kind.__name__.lower(),
-                    reason=reason,
-                )
+                Failed(session=self.session.session, config=config, case=case, reason=reason)
             )
             raise
-        self._keep(record)
-        return self._once(key, lambda: record)
 
     def _finished(self, kind: type[Kind], config: Config) -> list[Kind]:
         if self._store is None:

@@ -6,16 +6,15 @@ from collections.abc import Iterable, Iterator
 from freezeout.commands.table import percent, table
 from freezeout.perf.records import Curve, Failed, Record, Run, ScheduleSpec, Training
 from freezeout.perf.saving import (
+    DISTURBED,
     SOURCES,
     compare,
     disturbance,
+    factor,
     level_cost_ms,
     stability,
     stopwatch_saving,
 )
-
-DISTURBED = 0.05
-"""Share of a real run's time lost to something else above which the summary says so."""
 
 
 def summary_lines(records: Iterable[Record], spec: ScheduleSpec) -> Iterator[str]:
@@ -27,7 +26,9 @@ def summary_lines(records: Iterable[Record], spec: ScheduleSpec) -> Iterator[str
     rows = [_row(curve, spec, _of(curve, by_config)) for curve in curves]
     if rows:
         yield f"share of step time saved by {spec.title}, with 95 % intervals"
-        yield from table(["model", "unfrozen step", *SOURCES, "verdict"], rows).splitlines()
+        yield from table(
+            ["model", "unfrozen step", *SOURCES, "factor", "verdict"], rows
+        ).splitlines()
         yield (
             "verdict: whether measured curve and real run agree within "
             f"{100 * compare(curves[0], spec).tolerance:.0f} percentage points"
@@ -56,6 +57,7 @@ def _row(curve: Curve, spec: ScheduleSpec, run: Run | None) -> list[str]:
         curve.config.title,
         f"{level_cost_ms(curve)[0].value:.1f} ms",
         *(percent(each) for each in found.by_source().values()),
+        f"x{factor((found.real or found.measured).value):.2f}",
         found.verdict or "not run",
     ]
 

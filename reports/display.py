@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from freezeout.perf.records import PHASES
-from freezeout.perf.saving import SOURCES
+from freezeout.perf.saving import DISTURBED, SOURCES, disturbance, stopwatch_saving
 from freezeout.perf.statistics import Estimate
 from reports.collection import Report
 from reports.subject import Saving, Subject
@@ -93,9 +93,14 @@ def _verdict(row: Saving, has_curve: bool) -> str:
 
 def _repetitions(row: Saving) -> str:
     parts = [counted(row.rounds, "round")] if row.rounds else []
-    real = row.sources["real run"]
-    if row.run and real:
-        parts.append(f"{counted(len(row.run.passes), 'pass', 'passes')}, {counted(real.n, 'step')}")
+    if row.run:
+        steps = len(row.run.passes) * row.run.total_steps
+        parts.append(f"{counted(len(row.run.passes), 'pass', 'passes')}, {counted(steps, 'step')}")
+        if disturbance(row.run) > DISTURBED:
+            parts.append(
+                f"something else took {100 * disturbance(row.run):.0f} % of the time, by the "
+                f"stopwatch {100 * stopwatch_saving(row.run):.1f} % saved"
+            )
     return "; ".join(parts)
 
 

@@ -20,6 +20,9 @@ from reports.text import (
 )
 from reports.trained import BUDGET_RELATIVE_ERROR, Trained
 
+ENOUGH_SEEDS = 5
+"""Below this many seeds no verdict on the error is given: the spread of two or three says little."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
@@ -213,6 +216,9 @@ def _budget(row: Trained) -> str:
     assert increase is not None, "only called with a baseline"
     limit = f"the published budget of {100 * BUDGET_RELATIVE_ERROR:g} % relative"
     saved = f"It saves {percent(row.saved)} of the time. " if row.saved else ""
+    seeds = len(row.errors_percent)
+    if seeds < ENOUGH_SEEDS:
+        return f"{saved}{seeds} seeds are too few to tell whether the error is within {limit}."
     if increase.high <= BUDGET_RELATIVE_ERROR:
         return f"{saved}The error is within {limit}."
     if increase.low > BUDGET_RELATIVE_ERROR:

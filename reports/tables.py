@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from freezeout.perf.records import PHASES
+from freezeout.perf.saving import disturbance, stopwatch_saving
 from freezeout.perf.statistics import Estimate
 from reports.collection import Report
 from reports.subject import Saving, Subject
@@ -70,7 +71,9 @@ def _saving(subject: Subject, row: Saving) -> dict[str, Any]:
         | {"verdict": row.verdict, "factor_source": row.best_source}
         | _triple("factor", speed_factor(row.best), "times")
         | {"rounds": row.rounds, "passes": len(row.run.passes) if row.run else 0}
-        | {"steps": row.sources["real run"].n if row.sources["real run"] else 0}
+        | {"steps": len(row.run.passes) * row.run.total_steps if row.run else 0}
+        | {"stopwatch_percent": 100 * stopwatch_saving(row.run) if row.run else None}
+        | {"disturbed_percent": 100 * disturbance(row.run) if row.run else None}
     )
 
 
@@ -80,7 +83,7 @@ SAVINGS_COLUMNS = [
     *_triple_names("curve_minus_run", "pp"),
     *("tolerance_pp", "verdict", "factor_source"),
     *_triple_names("factor", "times"),
-    *("rounds", "passes", "steps"),
+    *("rounds", "passes", "steps", "stopwatch_percent", "disturbed_percent"),
 ]
 
 

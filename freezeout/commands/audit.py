@@ -2,7 +2,7 @@
 
 import argparse
 
-from freezeout.commands.choices import add_measured_model, on_meta
+from freezeout.commands.choices import add_measured_model, traced_model
 from freezeout.options import option
 
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from freezeout.commands.table import table
     from freezeout.proof import audit
 
-    model, sample, blocks = on_meta(args)
+    model, sample, blocks = traced_model(args)
     reports = [
         audit(model.module, sample, level, blocks=blocks)
         for level in _spread(args.levels, len(blocks))

@@ -53,17 +53,26 @@ def create_model(args: argparse.Namespace, device: str) -> Any:
     )
 
 
-def on_meta(args: argparse.Namespace) -> "tuple[Any, torch.Tensor, Blocks]":
-    """The model that the options ask for on the meta device, an input of two images, and its blocks."""
+def traced_model(args: argparse.Namespace) -> "tuple[Any, torch.Tensor, Blocks]":
+    """The model that the options ask for, an input of two images, and its blocks.
+
+    On the meta device, or on the CPU where the model cannot run there.
+    """
     import torch
 
-    from freezeout.blocks import partition
+    from freezeout.blocks import PartitionError, partition
 
-    model = create_model(args, "meta")
-    sample = torch.empty(2, *model.input_shape, device="meta")
-    groups = model.groups(args.granularity)
-    blocks = partition(model.module, sample, groups=groups, granularity=args.granularity)
-    return model, sample, blocks
+    def attempt(device: str) -> "tuple[Any, torch.Tensor, Blocks]":
+        model = create_model(args, device)
+        sample = torch.zeros(2, *model.input_shape, device=device)
+        groups = model.groups(args.granularity)
+        blocks = partition(model.module, sample, groups=groups, granularity=args.granularity)
+        return model, sample, blocks
+
+    try:
+        return attempt("meta")
+    except PartitionError:
+        return attempt("cpu")
 
 
 def models_package() -> ModuleType:

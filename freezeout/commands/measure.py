@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
             levels=levels,
             progress=progress,
         )
+    print(_report(curve, specs, str(session.environment["device_name"])), flush=True)
     if store:
         store.append(session)
         store.append(curve)
-    print(_report(curve, specs, str(session.environment["device_name"])))
     return 0
 
 

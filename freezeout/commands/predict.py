@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import replace
 
-from freezeout.commands.choices import add_measured_model, on_meta
+from freezeout.commands.choices import add_measured_model, traced_model
 from freezeout.commands.schedules import add_schedule, named, schedules
 
 
@@ -17,10 +17,16 @@ def run(args: argparse.Namespace) -> int:
     """Print the share of FLOPs that freezing saves under each schedule; returns the exit code."""
     from freezeout.commands.table import table
     from freezeout.perf.flops import count_flops
-    from freezeout.perf.saving import factor, flops_saving, forward_flops, published_saving
+    from freezeout.perf.saving import (
+        NOMINAL_STEPS,
+        factor,
+        flops_saving,
+        forward_flops,
+        published_saving,
+    )
 
     specs = schedules(args)
-    model, sample, blocks = on_meta(args)
+    model, sample, blocks = traced_model(args)
     flops = replace(count_flops(model.module, blocks, sample), published=model.published)
     images = len(sample)
     print(
@@ -35,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         rows.append(
             [
                 named(spec),
-                f"{100 * spec.schedule(len(blocks), 10_000).freeze_times[0]:.1f} %",
+                f"{100 * spec.schedule(len(blocks), NOMINAL_STEPS).freeze_times[0]:.1f} %",
                 f"{100 * saved:.1f} %",
                 f"x{factor(saved):.2f}",
                 f"{100 * published_saving(flops, spec):.1f} %",

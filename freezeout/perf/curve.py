@@ -159,7 +159,7 @@ def _empty_curve(
     flops = count_flops(
         workload.model,
         blocks,
-        torch.zeros(subject.config.batch_size, *subject.config.input_shape, device="meta"),
+        torch.zeros(subject.config.batch_size, *subject.config.input_shape, device=workload.device),
     )
     return Curve(
         session=session,

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import uuid
@@ -23,7 +24,7 @@ def new_session(device: torch.device, command: str | None = None) -> Session:
     return Session(
         session=uuid.uuid4().hex[:12],
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command or " ".join(["python -m", Path(sys.argv[0]).stem, *sys.argv[1:]]),
+        command=command or shlex.join(["python", "-m", "freezeout", *sys.argv[1:]]),
         environment=environment(device),
     )
 

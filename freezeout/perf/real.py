@@ -85,7 +85,7 @@ def time_run(
     progress: Progress = lambda _what, _share: None,
     clock: Clock | None = None,
 ) -> Run:
-    """Time whole passes until they agree with `curve`, or the budget is spent.
+    """Time whole passes until it is decided whether they agree with `curve`, or the budget is spent.
 
     Args:
         subject: what to train.
@@ -110,7 +110,6 @@ def time_run(
             passes=tuple(passes),
         )
         progress(f"{subject.config.model}: pass {len(passes)}", budget.spent_s / budget_s)
-        # A disagreement may be the machine's doing, so it too is looked at again while there is time.
-        agrees = compare(curve, spec, run).verdict == "AGREES"
-        if agrees or not budget.allows(len(passes)):
+        decided = compare(curve, spec, run).verdict != "UNDECIDED"
+        if decided or not budget.allows(len(passes)):
             return run

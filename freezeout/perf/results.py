@@ -137,8 +137,7 @@ class ResultsFile:
                     f"results file {path} exists; pass --resume to go on with it or name another."
                 )
             self.records = read(path) if path.stat().st_size else []
-        else:
-            self._replace([])
+        self._replace(self.records)  # finds out now, not after measuring, whether it can be written
 
     def append(self, record: Record) -> None:
         """Add a finished case; on return it is on disk."""

@@ -36,6 +36,8 @@ TOLERANCE = {"cpu": 0.03, "cuda": 0.02}
 """How far the measured curve may be from the real run, as a share of the step time, by kind of device."""
 TURN = 10
 """Steps that a run and its twin take in turn."""
+DISTURBED = 0.05
+"""Share of a real run's time lost to something else above which that is said."""
 NEIGHBOURS = 2
 """Turns on either side that a turn's typical time is the median of."""
 NOMINAL_STEPS = 10_000

@@ -27,7 +27,7 @@ class Estimate:
     low: float
     high: float
     n: int
-    """Repetitions behind the interval (rounds, pairs of steps, seeds); 0 for a calculated value."""
+    """Repetitions behind the interval (rounds, turns of a run and its twin, seeds); 0 for a calculated value."""
 
     @property
     def half_width(self) -> float:

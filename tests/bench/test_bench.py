@@ -1,0 +1,117 @@
+"""The bench as a user runs it: bad input, what a quick run leaves behind, what --resume takes."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.defaults import TRAINED, TRAINED_SCHEDULES, Case
+from bench.harness import Harness
+from freezeout.perf.records import Curve, Failed, Run, Session, Training
+from freezeout.perf.results import read
+from freezeout.perf.statistics import MIN_ROUNDS
+
+ROOT = Path(__file__).parents[2]
+TINY = Case(model="wrn_10_1", batch_size=2, input_size=8, num_classes=10)
+
+
+def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "bench",
+        "-q",
+        "--device",
+        "cpu",
+        *map(str, arguments),
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def harness(path: Path | None, *, timed: bool = False, resume: bool = False) -> Harness:
+    return Harness(
+        device=torch.device("cpu"),
+        cases=(TINY,),
+        timed=timed,
+        levels=None,
+        dtype="fp32",
+        batch_size=None,
+        path=path,
+        resume=resume,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "wrn_10_1", "--levels", "9"], "0..4"),
+        (["--models", "timm:resnet05"], "unknown model"),
+        (["--resume"], "go with --benchmark"),
+        (["--benchmark", "--results", "README.md"], "exists"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
+    done = bench(*arguments)
+    assert done.returncode == 2
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_quick_run_measures_nothing_and_says_so():
+    done = bench("--models", "wrn_10_1", "-k", "step_time or audit")
+    assert done.returncode == 0, done.stdout
+    assert "nothing was measured" in done.stdout
+
+
+def test_each_record_is_measured_once_and_stored(tmp_path):
+    file = tmp_path / "r.jsonl"
+    with (found := harness(file)).open():
+        curve = found.curve(TINY)
+        assert found.curve(TINY) is curve
+        found.run(TINY)
+        found.training(TRAINED_SCHEDULES[0], 0)
+    kinds = [type(record) for record in read(file)]
+    assert kinds == [Session, Curve, Run, Training]
+
+
+def test_quick_records_are_never_taken_for_measurements(tmp_path):
+    file = tmp_path / "r.jsonl"
+    with (quick := harness(file)).open():
+        quick.curve(TINY)
+    again = harness(file, timed=True, resume=True)
+    again.settings = replace(again.settings, curve_budget_s=1e-9)
+    with again.open():
+        curve = again.curve(TINY)
+    assert len(curve.samples_ms["forward"]) >= MIN_ROUNDS
+    assert curve.levels == tuple(range(len(curve.blocks)))
+
+
+def test_a_failure_is_one_row_and_is_not_tried_again(tmp_path, monkeypatch):
+    calls = []
+
+    def broken(*_: object, **__: object) -> Curve:
+        calls.append(1)
+        raise RuntimeError("no more\nmemory")
+
+    monkeypatch.setattr("bench.harness.measure_curve", broken)
+    file = tmp_path / "r.jsonl"
+    with (found := harness(file)).open():
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="no more"):
+                found.curve(TINY)
+    rows = [record for record in read(file) if isinstance(record, Failed)]
+    assert len(calls) == len(rows) == 1
+    assert rows[0].reason == "RuntimeError: no more memory"
+
+
+def test_what_is_trained_is_what_is_recorded():
+    found = harness(None)
+    with found.open():
+        training = found.training(TRAINED_SCHEDULES[0], 0)
+    assert training.config == found.subject(TRAINED).config
+    assert training.config.dtype == "fp32"
