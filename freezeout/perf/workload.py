@@ -14,6 +14,7 @@ from freezeout.blocks import Blocks, partition
 from freezeout.freezer import Freezer
 from freezeout.numerics import autocast
 from freezeout.perf.clock import Clock
+from freezeout.perf.heap import keep_heap
 from freezeout.perf.records import Config
 from freezeout.train.sources import read, resize
 
@@ -77,6 +78,8 @@ class Workload:
         config = subject.config
         self.config = config
         self.device = torch.device(config.device)
+        if self.device.type == "cpu":
+            keep_heap()
         torch.manual_seed(seed)
         module = subject.build()
         self.blocks = _blocks(module, subject)

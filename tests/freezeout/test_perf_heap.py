@@ -1,0 +1,29 @@
+import platform
+import resource
+
+import pytest
+import torch
+
+from freezeout.perf.heap import keep_heap
+
+
+def page_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def test_only_glibc_is_told_to_keep_its_heap(monkeypatch):
+    assert keep_heap() == (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert not keep_heap()
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="another allocator keeps its own rules"
+)
+def test_memory_that_was_freed_is_used_again_without_page_faults():
+    keep_heap()
+    torch.ones(2**24)  # 64 MiB, above any threshold for mmap
+    before = page_faults()
+    for _ in range(5):
+        torch.ones(2**24)
+    assert page_faults() - before < 2**14  # each would fault once a page: 16384 pages of 4 KiB
