@@ -1,9 +1,9 @@
 """Keeps a CPU's memory allocator from deciding what a training step costs.
 
-After each step a training loop frees what autograd had kept. glibc then hands the top of the heap back to the system, or
-not, by what happens to lie above it, and the next step pays for it in page faults: wrn_10_1 at batch 32 took 33 ms a step
-in one process and 26 ms in another that held a second model, which put measured curve and real run 8 percentage points
-apart. With the heap kept both took 22 ms and agreed to 0.1 points.
+After each step a training loop frees what autograd had kept. glibc then hands the top of the heap back to the
+system, or not, by what happens to lie above it, and the next step pays for it in page faults: wrn_10_1 at batch 32
+took 33 ms a step alone and 26 ms beside a second model, which put measured curve and real run 8 percentage points
+apart. With the heap kept it took 22 ms and the two agreed to 0.1 points.
 """
 
 import ctypes
