@@ -172,6 +172,7 @@ def _empty_curve(
         warmup_s=warmup_s,
         block_forward_flops=flops.block_forward_flops,
         backward_flops=flops.backward_flops,
+        gradient_flops=flops.gradient_flops,
         saved_bytes=saved,
         peak_bytes=peak,
         published=subject.published,

@@ -7,6 +7,7 @@ frontier's missing input gradient included. (torch's FlopCounterMode multiplies 
 convolution by the number of groups.) Norms, activations and pooling count as 0; a multiply-add counts as 2.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ class _Gradient:
     """One product that the backward pass makes."""
 
     flops: int
+    made_in: int
+    """Block in which the forward pass took the product."""
     block: int
     """Last block that went into the operand whose gradient it is; frozen, it is not made."""
 
@@ -89,8 +92,8 @@ class _ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _gradients(self, func: Any, tensors: list[Tensor], flops: int) -> set[_Gradient]:
         origins = [self._origin(operand) for operand in _operands(func, tensors)]
         if "attention" in func.name():
-            return {_Gradient(flops=round(flops * _FUSED_BACKWARD), block=max(origins))}
-        return {_Gradient(flops=flops, block=origin) for origin in origins}
+            flops, origins = round(flops * _FUSED_BACKWARD), [max(origins)]
+        return {_Gradient(flops=flops, made_in=self.current, block=origin) for origin in origins}
 
     def _note_outputs(self, tensors: list[Tensor], outputs: list[Tensor]) -> None:
         origin = max((self._origin(tensor) for tensor in tensors), default=_NO_BLOCK)
@@ -142,10 +145,18 @@ def count_flops(model: nn.Module, blocks: Blocks, sample: Sample) -> FlopCurve:
     backward = [0] * len(blocks)
     for block, flops in trace.forward:
         forward[block] += flops
+    products: Counter[tuple[int, int]] = Counter()
     for gradient in trace.gradients:
+        if gradient.block == _NO_BLOCK:
+            continue
+        products[gradient.made_in, gradient.block] += gradient.flops
         for level in range(gradient.block + 1):
             backward[level] += gradient.flops
-    return FlopCurve(block_forward_flops=tuple(forward), backward_flops=tuple(backward))
+    return FlopCurve(
+        block_forward_flops=tuple(forward),
+        backward_flops=tuple(backward),
+        gradient_flops=tuple([*key, flops] for key, flops in sorted(products.items())),
+    )
 
 
 def _recorded(model: nn.Module, blocks: Blocks, sample: Sample, where: Where) -> _ProductRecorder:

@@ -92,6 +92,9 @@ class FlopCurve:
     """FLOPs of the backward pass, at every freeze level 0..blocks-1."""
     published: Mapping[str, int] | None = None
     """Arguments growth_rate and num_blocks_per_stage of the published calc_speedup; None if it does not apply."""
+    gradient_flops: tuple[list[int], ...] = ()
+    """[block, last level, FLOPs] of the products that the backward pass makes in a block at all levels up to the last;
+    empty in files of schema 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,86 @@ class Curve(FlopCurve):
     """Bytes that autograd keeps for the backward pass at every measured level, parameters excluded."""
     peak_bytes: tuple[int, ...] | None = None
     """Peak allocated device memory at every measured level; None where the device does not tell (a CPU)."""
+    conditions: tuple[Mapping[str, Any], ...] = ()
+    """What the machine was like around each round, see `freezeout.perf.conditions`; empty in files of schema 1."""
+    redone_rounds: int = 0
+    """Rounds thrown away and made again because the device was throttled by heat or by its power brake."""
+    repeat: int = 0
+    """0 for the measurement itself; 1, 2, ... for repetitions that show how much equal measurements differ (A/A)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The unfrozen backward pass of a model split over its blocks, by marks that hooks set on the way (stage ledger)."""
+
+    session: str
+    config: Config
+    blocks: tuple[str, ...]
+    block_ms: Rounds
+    """Milliseconds by round, step and block (in execution order) of the backward pass with hooks."""
+    hooked_ms: list[list[float]]
+    """Milliseconds by round and step of the same backward passes as a whole."""
+    plain_ms: list[list[float]]
+    """Milliseconds by round and step of backward passes without hooks, in alternation with those."""
+    step_ms: list[float]
+    """Device milliseconds of a whole step without hooks, mean of each round."""
+    wall_ms: list[float]
+    """Wall-clock milliseconds of a whole step without hooks, mean of each round, the wait for the device included."""
+    queue_ms: list[float]
+    """The same until the host had queued the round's work and began to wait; equal to `wall_ms` on a CPU."""
+    conditions: tuple[Mapping[str, Any], ...] = ()
+    """What the machine was like around each round."""
+    repeat: int = 0
+    """As in `Curve`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One training step at level 0 as torch.profiler saw it, attributed to blocks."""
+
+    session: str
+    config: Config
+    blocks: tuple[str, ...]
+    unit: Literal["kernels", "operators"]
+    """Whose time is summed: that of device kernels, or on a CPU of operators."""
+    phase_ms: Mapping[str, list[list[float]]]
+    """For each phase of `PHASES`: summed milliseconds by profiled step and block."""
+    kind_ms: Mapping[str, list[dict[str, float]]]
+    """For each phase, by block: mean milliseconds a step by kind of work, such as convolution or norm."""
+    unattributed_ms: list[float]
+    """Summed milliseconds by step of what belongs to no block."""
+    launches: list[int]
+    """Kernels (operators) by step; unequal numbers mean that the profiler dropped some."""
+    streams: int
+    """Device streams (threads) that the work of the backward pass was spread over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one training step at level 0 has to do, operation by operation, counted without running it."""
+
+    session: str
+    config: Config
+    blocks: tuple[str, ...]
+    operations: Mapping[str, list[list[list[int]]]]
+    """For each phase of `PHASES`, by block: [FLOPs, bytes read and written] of every operation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """What the device can do at most, measured: the flat and the sloping part of its roofline."""
+
+    session: str
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["fp32", "tf32", "bf16"]
+    matmul_flops_per_s: list[float]
+    """One value a repetition of a large square matrix product, at the best of the sizes tried."""
+    matmul_size: int
+    """Rows and columns of that product."""
+    copy_bytes_per_s: list[float]
+    """One value a repetition of a large copy on the device: bytes read plus bytes written."""
+    copy_bytes: int
+    """Size of what was copied."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +221,8 @@ class Run:
     total_steps: int
     """Steps of one pass."""
     passes: tuple[Pass, ...]
+    conditions: tuple[Mapping[str, Any], ...] = ()
+    """What the machine was like around each pass; empty in files of schema 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,14 +256,18 @@ class Failed:
     session: str
     config: Config
     case: str
-    """What was tried: curve, run or training."""
+    """What was tried, such as curve, ledger, profile, run or training."""
     reason: str
 
 
-Record = Session | Curve | Run | Training | Failed
+Record = Session | Ceiling | Work | Curve | Ledger | Profile | Run | Training | Failed
 KINDS: Mapping[str, type[Record]] = {
     "session": Session,
+    "ceiling": Ceiling,
+    "work": Work,
     "curve": Curve,
+    "ledger": Ledger,
+    "profile": Profile,
     "run": Run,
     "training": Training,
     "failed": Failed,

@@ -5,25 +5,32 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin
 
 from freezeout.perf.records import (
     KINDS,
+    Ceiling,
     Config,
     Curve,
     Failed,
+    Ledger,
     Pass,
+    Profile,
     Record,
     Run,
     ScheduleSpec,
     Session,
     Training,
+    Work,
 )
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+"""Schemas that can be read; 2 added kinds of records, and fields that are empty in records of 1."""
 IDENTITY = ("device_name", "torch", "cuda", "threads", "freezeout")
 """Keys of a session's environment that must match before its measurements are taken for this machine's."""
-Case = TypeVar("Case", Curve, Run, Training, Failed)
+Case = TypeVar("Case", Work, Curve, Ledger, Profile, Run, Training, Failed)
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 _NESTED = {"config": Config, "schedule": ScheduleSpec}
 
@@ -62,25 +69,30 @@ def _refuse_constant(constant: str) -> float:
 
 
 def _check_schema(schema: Any) -> None:
-    if schema != SCHEMA:
+    if schema not in READABLE or isinstance(schema, bool):
         newer = isinstance(schema, int) and schema > SCHEMA
         hint = "; it was written by a newer freezeout" if newer else ""
-        raise ValueError(f"has schema {schema!r}, this freezeout reads {SCHEMA}{hint}")
+        known = " and ".join(map(str, READABLE))
+        raise ValueError(f"has schema {schema!r}, this freezeout reads {known}{hint}")
 
 
 def _build(cls: type[Any], body: dict[str, Any]) -> Any:
-    values = {key: _value(key, value) for key, value in body.items()}
-    return cls(**values)
+    tuples = {field.name for field in dataclasses.fields(cls) if _is_tuple(field.type)}
+    return cls(**{key: _value(key, value, key in tuples) for key, value in body.items()})
 
 
-def _value(key: str, value: Any) -> Any:
+def _is_tuple(hint: Any) -> bool:
+    if isinstance(hint, UnionType):
+        return any(_is_tuple(each) for each in get_args(hint))
+    return get_origin(hint) is tuple
+
+
+def _value(key: str, value: Any, is_tuple: bool) -> Any:
     if key in _NESTED:
         return _build(_NESTED[key], value)
     if key == "passes":
         return tuple(Pass(**each) for each in value)
-    return (
-        tuple(value) if isinstance(value, list) and key not in ("frozen_ms", "twin_ms") else value
-    )
+    return tuple(value) if is_tuple and isinstance(value, list) else value
 
 
 def read(path: Path) -> list[Record]:
@@ -110,10 +122,6 @@ def _reason(error: Exception) -> str:
 
 def _same_identity(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(one.get(key) == other.get(key) for key in IDENTITY)
-
-
-def _matches(record: Curve | Run | Training | Failed, config: Config, sessions: set[str]) -> bool:
-    return record.config == config and record.session in sessions
 
 
 class ResultsFile:
@@ -148,12 +156,28 @@ class ResultsFile:
         self, kind: type[Case], config: Config, environment: Mapping[str, Any]
     ) -> list[Case]:
         """Records of `kind` for `config` that the file holds from this same machine and software."""
-        here = {
+        here = self._sessions(environment)
+        return [
+            r
+            for r in self.records
+            if isinstance(r, kind) and r.config == config and r.session in here
+        ]
+
+    def ceilings(self, dtype: str, environment: Mapping[str, Any]) -> list[Ceiling]:
+        """Ceilings for `dtype` that the file holds from this same machine and software."""
+        here = self._sessions(environment)
+        return [
+            r
+            for r in self.records
+            if isinstance(r, Ceiling) and r.dtype == dtype and r.session in here
+        ]
+
+    def _sessions(self, environment: Mapping[str, Any]) -> set[str]:
+        return {
             record.session
             for record in self.records
             if isinstance(record, Session) and _same_identity(record.environment, environment)
         }
-        return [r for r in self.records if isinstance(r, kind) and _matches(r, config, here)]
 
     def _replace(self, records: list[Record]) -> None:
         partial = self.path.with_name(f".{self.path.name}.partial")
