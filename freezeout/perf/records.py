@@ -128,7 +128,7 @@ class Curve(FlopCurve):
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """The unfrozen backward pass of a model split over its blocks, by marks that hooks set on the way (stage ledger)."""
+    """The stage ledger: the unfrozen backward pass split over the blocks by marks that hooks set on the way."""
 
     session: str
     config: Config
