@@ -11,8 +11,11 @@ import torch
 
 from bench.defaults import DEVICES, RUN_SCHEDULE, Case
 from bench.harness import Harness
-from bench.summary import summary_lines
+from bench.summary import Summary
+from bench.trainer import Trainer
 from freezeout.commands.choices import device_of
+from freezeout.perf.curve import PRECISION
+from freezeout.perf.prediction_budgets import BUDGETS, read_budgets
 
 RESULTS = Path("results")
 HARNESS = pytest.StashKey[Harness]()
@@ -30,6 +33,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--levels", help="comma-separated freeze levels (all; without --benchmark 3)")
     group.addoption("--dtype", choices=("fp32", "tf32", "bf16"), help="(fp32; on a GPU bf16)")
     group.addoption("--batch-size", type=int, help="images a step (the default set's own, or 32)")
+    group.addoption(
+        "--aa",
+        action="store_true",
+        help="measure curve and ledger twice, to learn how much equal measurements differ (A/A)",
+    )
+    group.addoption(
+        "--precision",
+        type=float,
+        default=100 * PRECISION,
+        help="percentage points (half-width) of a level's ratio at which a curve is done (%(default)s)",
+    )
+    group.addoption(
+        "--budgets", type=Path, help="TOML file: how far each prediction may be off (our own)"
+    )
+    group.addoption(
+        "--traces", type=Path, metavar="DIR", help="write a Perfetto trace of each model to DIR"
+    )
     group.addoption("--results", type=Path, help="results file (results/DATE-DEVICE.jsonl)")
     group.addoption(
         "--resume", action="store_true", help="skip the cases that the results file holds"
@@ -58,6 +78,10 @@ def _harness(config: pytest.Config) -> Harness:
         batch_size=option.batch_size,
         path=_path(option, device),
         resume=option.resume,
+        repeats=int(option.aa),
+        precision=option.precision / 100,
+        budgets=read_budgets(option.budgets) if option.budgets else BUDGETS,
+        traces=option.traces,
         visible=lambda: _uncaptured(config),
     )
 
@@ -126,6 +150,11 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def trainer(harness: Harness) -> Trainer:
+    return Trainer(harness)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         cases = metafunc.config.stash[HARNESS].cases
@@ -144,7 +173,8 @@ def pytest_terminal_summary(
             "every case ran once, for correctness: nothing was measured; pass --benchmark for that"
         )
         return
-    for line in summary_lines(found.records, RUN_SCHEDULE):
+    budgets = {found.device.type: found.budgets}
+    for line in Summary(found.records, RUN_SCHEDULE, budgets).lines():
         terminalreporter.write_line(line)
     if found.path is not None:
         terminalreporter.write_line(f"raw samples: {found.path}")

@@ -66,6 +66,8 @@ class Settings:
     memory_format: Literal["contiguous", "channels_last"]
     curve_budget_s: float
     """Seconds of sampling for one model's cost curve."""
+    ledger_budget_s: float
+    """Seconds of sampling for one model's stage ledger."""
     run_budget_s: float
     """Seconds of real runs for one model; one pass is made whatever it takes."""
 
@@ -75,14 +77,16 @@ DEVICES: Mapping[str, Settings] = {
         cases=CPU,
         dtype="fp32",
         memory_format="contiguous",
-        curve_budget_s=35.0,
-        run_budget_s=40.0,
+        curve_budget_s=32.0,
+        ledger_budget_s=6.0,
+        run_budget_s=36.0,
     ),
     "cuda": Settings(
         cases=CUDA,
         dtype="bf16",
         memory_format="channels_last",
         curve_budget_s=12.0,
+        ledger_budget_s=3.0,
         run_budget_s=20.0,
     ),
 }

@@ -1,12 +1,13 @@
-"""Measures each case once, stores it as soon as it is finished, and hands it to whichever test asks."""
+"""Measures each case once and hands it to whichever test asks."""
 
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -15,40 +16,43 @@ from bench.defaults import (
     DEVICES,
     RUN_SCHEDULE,
     TRAINED,
-    TRAINED_EPOCHS,
     TRAINED_SCHEDULES,
     TRAINED_SEEDS,
     Case,
 )
+from bench.notebook import Notebook
 from freezeout.blocks import Blocks, partition
-from freezeout.perf.curve import Progress, measure_curve
+from freezeout.perf.block_times import BlockTime, block_times
+from freezeout.perf.ceiling import measure_ceiling
+from freezeout.perf.comparison import Comparison, compare
+from freezeout.perf.curve import PRECISION, Progress, measure_curve
 from freezeout.perf.environment import new_session
+from freezeout.perf.ledger import measure_ledger
+from freezeout.perf.prediction_budgets import BUDGETS, Budgets
+from freezeout.perf.profile import profile_step
 from freezeout.perf.progress import progress_bar
 from freezeout.perf.real import STEPS, time_run
 from freezeout.perf.records import (
+    Ceiling,
     Config,
     Curve,
-    Failed,
+    Ledger,
+    Profile,
     Record,
     Run,
-    ScheduleSpec,
-    Session,
     Training,
+    Work,
 )
 from freezeout.perf.results import ResultsFile
 from freezeout.perf.statistics import MIN_ROUNDS
+from freezeout.perf.work import count_work
 from freezeout.perf.workload import Subject, subject_of
-from freezeout.train.config import TrainConfig
-from freezeout.train.data import Data, load
-from freezeout.train.loop import train
-from freezeout.train.metrics import record_dict
 
 SMOKE_STEPS = 8
 SMOKE_BUDGET_S = 1e-9
-WORK_OF_CASE = 2  # a curve and a run
-WORK_OF_TRAINING = 0.25
+EFFORT = {Curve: 1.0, Ledger: 0.2, Profile: 0.2, Run: 1.0, Training: 0.25}
+"""Time that each kind of record takes to make, in that of a curve; for the progress bar."""
 TRAININGS = len(TRAINED_SCHEDULES) * len(TRAINED_SEEDS)
-Kind = TypeVar("Kind", Curve, Run, Training)
 
 
 class Harness:
@@ -65,15 +69,36 @@ class Harness:
         batch_size: int | None,
         path: Path | None,
         resume: bool,
+        repeats: int = 0,
+        precision: float = PRECISION,
+        budgets: Budgets = BUDGETS,
+        traces: Path | None = None,
         visible: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """Prepare a session; `visible` is a context in which stderr reaches the terminal.
+        """Prepare a session.
+
+        Args:
+            device: to measure on.
+            cases: models to measure.
+            timed: measure; off, every case runs once for correctness.
+            levels: freeze levels to measure; None for all.
+            dtype: of the training steps.
+            batch_size: images a step; None for each case's own.
+            path: of the results file; None to keep nothing.
+            resume: go on with an existing results file.
+            repeats: how many times curve and ledger are measured again (A/A).
+            precision: half-width of every level's ratio to level 0 at which a curve is done.
+            budgets: how far each prediction may be off.
+            traces: folder for a Perfetto trace of each model; None for none.
+            visible: a context in which stderr reaches the terminal.
 
         Raises:
             ValueError: an option is out of range, or the results file cannot be used.
         """
         if batch_size is not None and batch_size < 2:
             raise ValueError(f"--batch-size must be at least 2, got {batch_size}.")
+        if not 0 < precision < 1:
+            raise ValueError(f"--precision must be above 0 and below 100, got {100 * precision:g}.")
         if dtype == "tf32" and device.type != "cuda":
             raise ValueError("--dtype tf32 needs a CUDA device.")
         self.device = device
@@ -83,24 +108,32 @@ class Harness:
         self.dtype = dtype
         self.batch_size = batch_size
         self.path = path
+        self.repeats = repeats
+        self.precision = precision
+        self.budgets = budgets[device.type]
+        self.traces = traces
         self.settings = DEVICES[device.type]
         self._visible = visible
-        self._work = WORK_OF_CASE * len(cases) + 1 + WORK_OF_TRAINING * TRAININGS
+        of_case = sum(EFFORT[kind] for kind in (Curve, Ledger, Profile, Run))
+        of_case += repeats * (EFFORT[Curve] + EFFORT[Ledger])
+        self._work = of_case * len(cases) + EFFORT[Curve] + EFFORT[Training] * TRAININGS
         self._done = 0.0
         self._bar: Progress = lambda _what, _share: None
-        self._session: Session | None = None
         self._made: dict[object, Any] = {}
-        self.records: list[Record] = []
         if levels is not None:
             self._check_levels(levels)
-        self._store = ResultsFile(path, resume=resume) if path else None
+        self.notebook = Notebook(ResultsFile(path, resume=resume) if path else None)
+
+    @property
+    def records(self) -> list[Record]:
+        """What this session measured or took over, in order."""
+        return self.notebook.records
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Begin the session and show a progress bar while it lasts."""
         command = shlex.join(["python", "-m", "pytest", *sys.argv[1:]])
-        self._session = new_session(self.device, command=command)
-        self._keep(self._session)
+        self.notebook.begin(new_session(self.device, command=command))
         with self._visible():
             bar = progress_bar(shown=self.timed)
             self._bar = bar.__enter__()
@@ -110,7 +143,12 @@ class Harness:
             with self._visible():
                 bar.__exit__(None, None, None)
 
-    def _progress(self, what: str, share: float) -> None:
+    def done(self, effort: float) -> None:
+        """Count work as done, in the time that a curve takes."""
+        self._done += effort
+
+    def progress(self, what: str, share: float) -> None:
+        """Show what is being done, and which share of it is."""
         with self._visible():
             self._bar(what, (self._done + min(share, 1.0)) / self._work)
 
@@ -124,18 +162,16 @@ class Harness:
                 )
 
     @property
-    def session(self) -> Session:
-        """The session that measurements belong to."""
-        if self._session is None:
-            raise AssertionError("the harness is used before it is opened")
-        return self._session
+    def session_id(self) -> str:
+        """Id of the session that measurements belong to."""
+        return self.notebook.session.session
 
     def subject(self, case: Case) -> Subject:
         """The model of `case`, as it is measured."""
         return self._once(
             ("subject", case),
             lambda: subject_of(
-                self._create(case),
+                self.create(case),
                 batch_size=self.batch_size or case.batch_size,
                 dtype=self.dtype,
                 memory_format=self.settings.memory_format,
@@ -143,8 +179,13 @@ class Harness:
             ),
         )
 
+    def config(self, case: Case) -> Config:
+        """What identifies the measurements of `case`."""
+        return self.subject(case).config
+
     @staticmethod
-    def _create(case: Case) -> Callable[..., models.Model]:
+    def create(case: Case) -> Callable[..., models.Model]:
+        """Makes the model of `case` on the device that it is called with."""
         return partial(
             models.create,
             case.model,
@@ -153,24 +194,37 @@ class Harness:
             **dict(case.options),
         )
 
-    def curve(self, case: Case) -> Curve:
-        """The cost curve of `case`."""
+    def blocks(self, case: Case) -> Blocks:
+        """Blocks of `case`, on the meta device."""
+        model = self._once(("model", case), lambda: self.create(case)(device="meta"))
+        return self._once(
+            ("blocks", case),
+            lambda: partition(model.module, self.sample(case), groups=model.groups()),
+        )
+
+    def sample(self, case: Case, images: int = 2) -> torch.Tensor:
+        """Images as `case` takes them, on the meta device."""
+        return torch.empty(images, *self.config(case).input_shape, device="meta")
+
+    def curve(self, case: Case, repeat: int = 0) -> Curve:
+        """The cost curve of `case`; with `repeat` from 1 on, that measurement of it over again."""
         return self._measured(
             Curve,
-            self.subject(case).config,
-            lambda subject: measure_curve(
-                subject,
-                session=self.session.session,
-                budget_s=self.settings.curve_budget_s if self.timed else SMOKE_BUDGET_S,
+            case,
+            lambda: measure_curve(
+                self.subject(case),
+                session=self.session_id,
+                budget_s=self._budget_s(self.settings.curve_budget_s),
                 levels=self._levels(case),
-                min_rounds=MIN_ROUNDS if self.timed else 1,
-                progress=self._progress,
+                min_rounds=self._min_rounds,
+                precision=self.precision,
+                progress=self.progress,
             ),
-            self.subject(case),
             lambda found: (
                 found.levels == self._all_levels(case)
                 and len(found.samples_ms["forward"]) >= MIN_ROUNDS
             ),
+            repeat,
         )
 
     def _all_levels(self, case: Case) -> tuple[int, ...]:
@@ -186,102 +240,98 @@ class Harness:
         last = len(self.blocks(case)) - 1
         return tuple(sorted({0, last // 2, last}))
 
-    def blocks(self, case: Case) -> Blocks:
-        """Blocks of `case`, on the meta device."""
-        model = self._once(("model", case), lambda: self._create(case)(device="meta"))
-        return self._once(
-            ("blocks", case),
-            lambda: partition(model.module, self.sample(case), groups=model.groups()),
+    def ledger(self, case: Case, repeat: int = 0) -> Ledger:
+        """The stage ledger of `case`; `repeat` as for the curve."""
+        return self._measured(
+            Ledger,
+            case,
+            lambda: measure_ledger(
+                self.subject(case),
+                session=self.session_id,
+                budget_s=self._budget_s(self.settings.ledger_budget_s),
+                min_rounds=self._min_rounds,
+                progress=self.progress,
+            ),
+            lambda found: len(found.block_ms) >= MIN_ROUNDS,
+            repeat,
         )
 
-    def sample(self, case: Case) -> torch.Tensor:
-        """Two images as `case` takes them, on the meta device."""
-        return torch.empty(2, *self.subject(case).config.input_shape, device="meta")
+    def profile(self, case: Case) -> Profile:
+        """One step of `case` as torch.profiler sees it."""
+        trace = None
+        if self.traces is not None:
+            name = "".join(letter if letter.isalnum() else "-" for letter in case.id)
+            trace = self.traces / f"{name}.json.gz"
+        return self._measured(
+            Profile,
+            case,
+            lambda: profile_step(self.subject(case), session=self.session_id, trace=trace),
+            lambda _found: trace is None or trace.exists(),
+        )
+
+    def work(self, case: Case) -> Work:
+        """Every operation of one step of `case`, counted."""
+
+        def count() -> Work:
+            blocks = self.blocks(case)
+            sample = self.sample(case, images=self.config(case).batch_size)
+            return Work(
+                session=self.session_id,
+                config=self.config(case),
+                blocks=blocks.names,
+                operations=count_work(blocks.model, blocks, sample, dtype=self.dtype),
+            )
+
+        return self._measured(Work, case, count)
+
+    @cached_property
+    def ceiling(self) -> Ceiling:
+        """What the device can do at most."""
+        return self.notebook.ceiling(
+            self.dtype,
+            lambda: measure_ceiling(self.device, self.dtype, session=self.session_id),
+        )
+
+    def block_times(self, case: Case) -> list[BlockTime]:
+        """Every block of `case` by all three sources."""
+        return block_times(self.curve(case), self.ledger(case), self.profile(case))
 
     def run(self, case: Case) -> Run:
         """The real run of `case` against its unfrozen twin."""
-        curve = self.curve(case)
         return self._measured(
             Run,
-            self.subject(case).config,
-            lambda subject: time_run(
-                subject,
+            case,
+            lambda: time_run(
+                self.subject(case),
                 RUN_SCHEDULE,
-                curve,
-                session=self.session.session,
-                budget_s=self.settings.run_budget_s if self.timed else SMOKE_BUDGET_S,
+                self.curve(case),
+                session=self.session_id,
+                budget_s=self._budget_s(self.settings.run_budget_s),
                 total_steps=STEPS if self.timed else SMOKE_STEPS,
-                progress=self._progress,
+                progress=self.progress,
             ),
-            self.subject(case),
             lambda found: (found.schedule, found.total_steps) == (RUN_SCHEDULE, STEPS),
         )
 
-    def training(self, spec: ScheduleSpec, seed: int) -> Training:
-        """The model of `TRAINED`, trained on the digits under `spec`."""
-        config = self.subject(TRAINED).config
-        found = [
-            record
-            for record in self._finished(Training, config)
-            if (record.schedule, record.seed, record.epochs) == (spec, seed, TRAINED_EPOCHS)
-        ]
-        self._progress(f"training, {spec.title}", 0.0)
-        with self._failing(config, "training"):
-            training = self._take(found[0]) if found else self._train(config, spec, seed)
-        if not found:
-            self._keep(training)
-        self._done += WORK_OF_TRAINING
-        return training
-
-    def _train(self, config: Config, spec: ScheduleSpec, seed: int) -> Training:
-        epochs = TRAINED_EPOCHS if self.timed else 1
-        settings = TrainConfig(
-            model=TRAINED.model,
-            dataset="digits",
-            epochs=epochs,
-            batch_size=config.batch_size,
-            lr=0.1,
-            t_0=spec.t_0,
-            how_scale=spec.how_scale,
-            scale_lr=spec.scale_lr,
-            validate="test",
-            seed=seed,
-            dtype=config.dtype,
-            channels_last=config.memory_format == "channels_last",
-        )
-        torch.manual_seed(seed)
-        model = self._create(TRAINED)(device=self.device)
-        blocks = partition(
-            model.module, self.digits.train.images[:2].float(), groups=model.groups()
-        )
-        result = train(model.module, blocks, self.digits, settings)
-        return Training(
-            session=self.session.session,
-            config=config,
-            schedule=spec,
-            dataset="digits",
-            epochs=epochs,
-            const_time=False,
-            seed=seed,
-            num_blocks=len(blocks),
-            total_steps=result.epochs[-1].steps,
-            lr=settings.lr,
-            eval_error_percent=result.eval_error,
-            history=tuple(record_dict(record) for record in result.epochs),
-            step_s=result.step_s,
+    def comparison(self, case: Case) -> Comparison:
+        """All predictions for `case` against its real run."""
+        run = self.run(case)
+        return compare(
+            self.curve(case),
+            RUN_SCHEDULE,
+            run,
+            ledger=self.ledger(case),
+            work=self.work(case),
+            ceiling=self.ceiling,
+            budgets=self.budgets,
         )
 
-    @cached_property
-    def digits(self) -> Data:
-        """scikit-learn's digits at the size that is trained on, tested on the test images."""
-        return load(
-            "digits",
-            root=Path(),
-            download=False,
-            validate="test",
-            device=self.device,
-            image_size=TRAINED.input_size,
-        )
+    @property
+    def _min_rounds(self) -> int:
+        return MIN_ROUNDS if self.timed else 1
+
+    def _budget_s(self, seconds: float) -> float:
+        return seconds if self.timed else SMOKE_BUDGET_S
 
     def _once(self, key: object, make: Callable[[], Any]) -> Any:
         if key not in self._made:
@@ -290,66 +340,22 @@ class Harness:
 
     def _measured(
         self,
-        kind: type[Kind],
-        config: Config,
-        measure: Callable[[Subject], Kind],
-        subject: Subject,
-        is_whole: Callable[[Kind], bool],
-    ) -> Kind:
-        """The record of `kind` for `subject`: this session's, a whole one of the file's, or measured now.
-
-        A failure is kept too: the tests that need the same record fail with it and do not try again.
-        """
-        key = (kind, id(subject))
-        if key not in self._made:
-            self._made[key] = self._find_or_measure(kind, config, measure, subject, is_whole)
-            self._done += 1
-        if isinstance(self._made[key], Exception):
-            raise self._made[key]
-        found: Kind = self._made[key]
+        kind: Any,
+        case: Case,
+        measure: Callable[[], Any],
+        is_whole: Callable[[Any], bool] = lambda _found: True,
+        repeat: int = 0,
+    ) -> Any:
+        """The record of `kind` for `case`, and the progress that it makes."""
+        before = len(self.records)
+        name = kind.__name__.lower()
+        found = self.notebook.measured(
+            kind,
+            self.config(case),
+            (lambda: replace(measure(), repeat=repeat)) if repeat else measure,
+            lambda record: getattr(record, "repeat", 0) == repeat and is_whole(record),
+            case=f"{name}, repeat {repeat}" if repeat else name,
+        )
+        if len(self.records) > before:
+            self.done(EFFORT.get(kind, 0.0))
         return found
-
-    def _find_or_measure(
-        self,
-        kind: type[Kind],
-        config: Config,
-        measure: Callable[[Subject], Kind],
-        subject: Subject,
-        is_whole: Callable[[Kind], bool],
-    ) -> Kind | Exception:
-        found = [record for record in self._finished(kind, config) if is_whole(record)]
-        if found:
-            return self._take(found[0])
-        try:
-            with self._failing(config, kind.__name__.lower()):
-                record = measure(subject)
-        except Exception as error:
-            return error
-        self._keep(record)
-        return record
-
-    @contextmanager
-    def _failing(self, config: Config, case: str) -> Iterator[None]:
-        """Note what fails inside as a row of the results."""
-        try:
-            yield
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self._keep(
-                Failed(session=self.session.session, config=config, case=case, reason=reason)
-            )
-            raise
-
-    def _finished(self, kind: type[Kind], config: Config) -> list[Kind]:
-        if self._store is None:
-            return []
-        return self._store.finished(kind, config, self.session.environment)
-
-    def _take(self, record: Kind) -> Kind:
-        self.records.append(record)
-        return record
-
-    def _keep(self, record: Record) -> None:
-        if self._store is not None:
-            self._store.append(record)
-        self.records.append(record)

@@ -4,6 +4,7 @@ import pytest
 
 from bench.defaults import TRAINED, TRAINED_SCHEDULES, TRAINED_SEEDS
 from bench.harness import Harness
+from bench.trainer import Trainer
 from freezeout.perf.records import ScheduleSpec
 
 CHANCE_PERCENT = 90.0
@@ -11,13 +12,13 @@ CHANCE_PERCENT = 90.0
 
 @pytest.mark.parametrize("seed", TRAINED_SEEDS)
 @pytest.mark.parametrize("spec", TRAINED_SCHEDULES, ids=lambda spec: spec.title)
-def test_trained_to_the_end(harness: Harness, spec: ScheduleSpec, seed: int) -> None:
-    training = harness.training(spec, seed)
+def test_trained_to_the_end(trainer: Trainer, spec: ScheduleSpec, seed: int) -> None:
+    training = trainer.training(spec, seed)
     assert training.eval_error_percent is not None
     assert len(training.history) == training.epochs
     levels = spec.schedule(training.num_blocks, training.total_steps)
     assert training.history[-1]["level"] == levels.level(training.total_steps - 1)
-    if harness.timed:
+    if trainer.harness.timed:
         assert training.eval_error_percent < CHANCE_PERCENT / 2
 
 

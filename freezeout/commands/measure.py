@@ -121,7 +121,8 @@ def _cost_table(curve: "Curve") -> str:
 
 def _saving_table(curve: "Curve", specs: "list[ScheduleSpec]") -> str:
     from freezeout.commands.table import percent, table
-    from freezeout.perf.saving import compare, factor
+    from freezeout.perf.comparison import compare
+    from freezeout.perf.saving import factor
 
     found = [compare(curve, spec) for spec in specs]
     rows = [
@@ -129,8 +130,8 @@ def _saving_table(curve: "Curve", specs: "list[ScheduleSpec]") -> str:
             named(each.spec),
             percent(each.measured),
             f"x{factor(each.measured.value):.2f}",
-            percent(each.flops),
-            percent(each.published),
+            percent(each.sources["FLOPs"]),
+            percent(each.sources["calc_speedup"]),
         ]
         for each in found
     ]

@@ -17,13 +17,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the share of FLOPs that freezing saves under each schedule; returns the exit code."""
     from freezeout.commands.table import table
     from freezeout.perf.flops import count_flops
-    from freezeout.perf.saving import (
-        NOMINAL_STEPS,
-        factor,
-        flops_saving,
-        forward_flops,
-        published_saving,
-    )
+    from freezeout.perf.prediction import flops_saving, forward_flops, published_saving
+    from freezeout.perf.saving import NOMINAL_STEPS, factor
 
     specs = schedules(args)
     model, sample, blocks = traced_model(args)

@@ -21,8 +21,20 @@ class Clock(Protocol):
         """Wait until all marked work is done."""
         ...
 
+    def host_ms(self) -> float:
+        """Milliseconds of the host's own counter, now."""
+        ...
 
-class CpuClock:
+
+class _Host:
+    """The counter of the machine that queues the work."""
+
+    def host_ms(self) -> float:
+        """Milliseconds of the performance counter."""
+        return time.perf_counter_ns() / 1e6
+
+
+class CpuClock(_Host):
     """`time.perf_counter_ns`; work on a CPU is done when its call returns."""
 
     def mark(self) -> int:
@@ -37,7 +49,7 @@ class CpuClock:
         """Nothing to wait for."""
 
 
-class CudaClock:
+class CudaClock(_Host):
     """CUDA events, which time the device and not the host that queues work for it."""
 
     def mark(self) -> torch.cuda.Event:

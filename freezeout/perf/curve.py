@@ -2,7 +2,8 @@
 
 The levels of one model are visited in turn, in one process: each round goes through them in a random order and back
 again, so that a drift of the machine falls on all of them alike. Every visit starts with a step that is not counted
-(allocator, autotuning and optimizer state settle at the new level).
+(allocator, autotuning and optimizer state settle at the new level). A round during which the device was throttled by
+heat or by its power brake is made again, as long as there is time, and counted.
 """
 
 import random
@@ -14,6 +15,7 @@ import torch
 from freezeout.numerics import numerics
 from freezeout.perf.budget import Budget
 from freezeout.perf.clock import Clock, clock_for
+from freezeout.perf.conditions import Watcher, around, conditions_for
 from freezeout.perf.flops import count_flops
 from freezeout.perf.records import PHASES, Curve, Rounds
 from freezeout.perf.saving import level_ratio
@@ -24,6 +26,8 @@ VISIT_STEPS = 2
 """Counted steps of one visit to a level."""
 PRECISION = 0.01
 """Sampling stops early once every level's ratio to level 0 is known to this half-width."""
+MAX_REDONE = 20
+"""Rounds that are made again at most; a device that is throttled all the time is measured as it is."""
 
 Visits = dict[int, list[tuple[float, float, float]]]
 """Milliseconds of forward, backward and optimizer of each visit, by level."""
@@ -38,8 +42,10 @@ def measure_curve(
     budget_s: float,
     levels: Sequence[int] | None = None,
     min_rounds: int = MIN_ROUNDS,
+    precision: float = PRECISION,
     progress: Progress = lambda _what, _share: None,
     clock: Clock | None = None,
+    watcher: Watcher | None = None,
 ) -> Curve:
     """Measure the cost curve of `subject` on its device.
 
@@ -49,14 +55,19 @@ def measure_curve(
         budget_s: seconds after which no new round is started; at least `min_rounds` are made all the same.
         levels: freeze levels to measure; all by default. The first and the last level are always among them.
         min_rounds: rounds to make whatever the time.
+        precision: half-width to which every level's ratio to level 0 shall be known; sampling stops there.
         progress: called after every round.
         clock: that times the device; the device's own by default.
+        watcher: of the machine's conditions; the device's own by default.
 
     Raises:
-        ValueError: a level is out of range.
+        ValueError: a level or the precision is out of range.
     """
+    if not precision > 0:
+        raise ValueError(f"`precision` must be above 0, got {precision}.")
     device = torch.device(subject.config.device)
     clock = clock or clock_for(device)
+    watcher = watcher or conditions_for(device)
     with numerics(subject.config.dtype, device):
         workload = Workload(subject)
         chosen = _levels(levels, len(workload.blocks))
@@ -68,11 +79,23 @@ def measure_curve(
         budget = Budget(budget_s)
         rounds: list[Visits] = []
         while True:
-            rounds.append(_round(workload, chosen, clock, rng))
-            curve = replace(curve, samples_ms=_by_phase(rounds))
+            before = watcher.read()
+            made = _round(workload, chosen, clock, rng)
+            after = watcher.read()
+            done = len(rounds) + curve.redone_rounds + 1
+            may_redo = curve.redone_rounds < MAX_REDONE and budget.allows(done)
+            if watcher.throttled(before, after) and may_redo:
+                curve = replace(curve, redone_rounds=curve.redone_rounds + 1)
+                continue
+            rounds.append(made)
+            curve = replace(
+                curve,
+                samples_ms=_by_phase(rounds),
+                conditions=(*curve.conditions, around(before, after)),
+            )
             progress(f"{subject.config.model}: round {len(rounds)}", budget.spent_s / budget_s)
             if len(rounds) >= min_rounds and (
-                not budget.allows(len(rounds)) or _is_precise(curve, min_rounds)
+                not budget.allows(done) or _is_precise(curve, min_rounds, precision)
             ):
                 return curve
 
@@ -86,10 +109,10 @@ def _levels(levels: Sequence[int] | None, num_blocks: int) -> tuple[int, ...]:
     return tuple(sorted({0, *levels, num_blocks - 1}))
 
 
-def _is_precise(curve: Curve, min_rounds: int) -> bool:
+def _is_precise(curve: Curve, min_rounds: int, precision: float) -> bool:
     # Below the default minimum an interval is no evidence, so a quick run never counts as precise.
     return min_rounds >= MIN_ROUNDS and all(
-        ratio.half_width <= PRECISION for ratio in level_ratio(curve)
+        ratio.half_width <= precision for ratio in level_ratio(curve)
     )
 
 

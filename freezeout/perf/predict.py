@@ -4,8 +4,8 @@ from torch import nn
 
 from freezeout.blocks import Blocks
 from freezeout.perf.flops import count_flops
+from freezeout.perf.prediction import flops_saving
 from freezeout.perf.records import ScheduleSpec
-from freezeout.perf.saving import flops_saving
 from freezeout.schedule import HowScale
 from freezeout.trace import Sample
 

@@ -3,14 +3,19 @@
 Not single steps: each would find the caches full of the other's weights, as no real run does.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from freezeout.numerics import numerics
 from freezeout.perf.budget import Budget
 from freezeout.perf.clock import Clock, clock_for
+from freezeout.perf.comparison import compare
+from freezeout.perf.conditions import Watcher, around, conditions_for
 from freezeout.perf.curve import Progress
 from freezeout.perf.records import Curve, Pass, Run, ScheduleSpec
-from freezeout.perf.saving import TURN, compare
+from freezeout.perf.saving import TURN
 from freezeout.perf.workload import Subject, Workload
 from freezeout.scheduler import FreezeOutLR
 
@@ -84,6 +89,7 @@ def time_run(
     total_steps: int = STEPS,
     progress: Progress = lambda _what, _share: None,
     clock: Clock | None = None,
+    watcher: Watcher | None = None,
 ) -> Run:
     """Time whole passes until it is decided whether they agree with `curve`, or the budget is spent.
 
@@ -96,11 +102,16 @@ def time_run(
         total_steps: steps of one pass.
         progress: called after every pass.
         clock: that times the device; the device's own by default.
+        watcher: of the machine's conditions; the device's own by default.
     """
+    watcher = watcher or conditions_for(torch.device(subject.config.device))
     budget = Budget(budget_s)
     passes: list[Pass] = []
+    conditions: list[Mapping[str, Any]] = []
     while True:
+        before = watcher.read()
         passes.append(time_pass(subject, spec, total_steps=total_steps, clock=clock))
+        conditions.append(around(before, watcher.read()))
         run = Run(
             session=session,
             config=subject.config,
@@ -108,6 +119,7 @@ def time_run(
             num_blocks=len(curve.blocks),
             total_steps=total_steps,
             passes=tuple(passes),
+            conditions=tuple(conditions),
         )
         progress(f"{subject.config.model}: pass {len(passes)}", budget.spent_s / budget_s)
         decided = compare(curve, spec, run).verdict != "UNDECIDED"

@@ -133,12 +133,16 @@ class Ledger:
     session: str
     config: Config
     blocks: tuple[str, ...]
+    parameters: tuple[int, ...]
+    """Number of parameter elements in every block."""
     block_ms: Rounds
     """Milliseconds by round, step and block (in execution order) of the backward pass with hooks."""
     hooked_ms: list[list[float]]
     """Milliseconds by round and step of the same backward passes as a whole."""
-    plain_ms: list[list[float]]
-    """Milliseconds by round and step of backward passes without hooks, in alternation with those."""
+    plain_ms: Mapping[str, list[list[float]]]
+    """For each phase of `PHASES`: milliseconds by round and step without hooks, in alternation with those."""
+    gradient_flops: tuple[list[int], ...]
+    """As in `FlopCurve`: what part of a block's backward pass is left at which level."""
     step_ms: list[float]
     """Device milliseconds of a whole step without hooks, mean of each round."""
     wall_ms: list[float]

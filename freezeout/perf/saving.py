@@ -1,21 +1,15 @@
-"""What a schedule saves: the one formula `saved = 1 - sum_k w[k] * c[k] / c[0]`, fed by four sources of cost.
+"""What a schedule saves by measurement: `saved = 1 - sum_k w[k] * c[k] / c[0]`.
 
-`w[k]` is the share of the run at freeze level k, `c[k]` the cost of one step there. The sources:
-
-- `calc_speedup`: the published estimate, by its own formula where it applies (DenseNet-BC), by its cost model
-  (forward FLOPs, a backward pass as dear as a forward pass) everywhere else;
-- `FLOPs`: forward and backward FLOPs counted per level, the frontier's missing input gradient included;
-- `measured curve`: the cost curve of this machine;
-- `real run`: a whole training run against its unfrozen twin.
+`w[k]` is the share of the run at freeze level k, `c[k]` the cost of one step there; `freezeout.perf.prediction` has the
+calculated costs, `freezeout.perf.comparison` holds all sources against each other.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from freezeout.perf.records import PHASES, Curve, FlopCurve, Run, ScheduleSpec
+from freezeout.perf.records import PHASES, Curve, Run, ScheduleSpec
 from freezeout.perf.statistics import (
     CONFIDENCE,
     MIN_ROUNDS,
@@ -23,17 +17,10 @@ from freezeout.perf.statistics import (
     STABLE_HALF_WIDTH,
     Array,
     Estimate,
-    Verdict,
-    agreement,
     bootstrap,
-    difference,
-    exactly,
     median,
 )
-from freezeout.schedule import calc_speedup
 
-TOLERANCE = {"cpu": 0.03, "cuda": 0.02}
-"""How far the measured curve may be from the real run, as a share of the step time, by kind of device."""
 TURN = 10
 """Steps that a run and its twin take in turn."""
 DISTURBED = 0.05
@@ -49,7 +36,6 @@ STANDARD = (
     ScheduleSpec(t_0=0.5, how_scale="linear", scale_lr=False),
 )
 """The published default and the schedules that the published claims are about."""
-SOURCES = ("calc_speedup", "FLOPs", "measured curve", "real run")
 
 
 def factor(saved: float) -> float:
@@ -107,42 +93,11 @@ def stability(curve: Curve) -> str:
     return "stable"
 
 
-def weights(
-    curve: FlopCurve, spec: ScheduleSpec, total_steps: int = NOMINAL_STEPS
+def level_weights(
+    spec: ScheduleSpec, num_blocks: int, total_steps: int = NOMINAL_STEPS
 ) -> tuple[float, ...]:
-    """Share of a run under `spec` at each freeze level of the curve's model, `w[k]`."""
-    return spec.schedule(len(curve.backward_flops), total_steps).weights
-
-
-def forward_flops(curve: FlopCurve) -> int:
-    """FLOPs of one forward pass."""
-    return sum(curve.block_forward_flops)
-
-
-def published_saving(curve: FlopCurve, spec: ScheduleSpec) -> float:
-    """Share saved by the published estimate, or by its cost model for what is no DenseNet-BC."""
-    if curve.published is not None:
-        return calc_speedup(t_0=spec.t_0, how_scale=spec.how_scale, **curve.published)
-    return cost_model_saving(curve.block_forward_flops, spec)
-
-
-def cost_model_saving(block_forward_flops: Sequence[int], spec: ScheduleSpec) -> float:
-    """The published cost model on any model: a block's backward pass costs its forward FLOPs until it freezes.
-
-    The published 1.3 for `linear` is left out: it belongs to that one formula.
-    """
-    times = spec.schedule(len(block_forward_flops), NOMINAL_STEPS).freeze_times
-    total = sum(block_forward_flops)
-    if total == 0:
-        return 0.0
-    trained = sum(cost * t for cost, t in zip(block_forward_flops, times, strict=True))
-    return 1 - (total + trained) / (2 * total)
-
-
-def flops_saving(curve: FlopCurve, spec: ScheduleSpec, total_steps: int = NOMINAL_STEPS) -> float:
-    """Share of forward and backward FLOPs saved."""
-    cost = np.asarray(curve.backward_flops, dtype=float) + forward_flops(curve)
-    return saved_share(weights(curve, spec, total_steps), cost)
+    """Share of a run under `spec` at each freeze level of a model of `num_blocks` blocks, `w[k]`."""
+    return spec.schedule(num_blocks, total_steps).weights
 
 
 def saved_share(weight: Sequence[float], cost: Array) -> float:
@@ -150,16 +105,26 @@ def saved_share(weight: Sequence[float], cost: Array) -> float:
     return float(1 - np.dot(weight, cost) / cost[0]) if cost[0] else 0.0
 
 
+def saving_of_rounds(cost: Array, weight: Sequence[float] | Array) -> Estimate:
+    """Share saved by rounds of measured costs: median over rounds of each level's ratio to level 0.
+
+    Args:
+        cost: shape (rounds, levels), with level 0 in the first column.
+        weight: share of the run at each of these levels.
+    """
+    ratios = cost / cost[:, :1]
+    return bootstrap(ratios, lambda rows: 1 - np.median(rows, axis=1) @ np.asarray(weight))
+
+
 def measured_saving(
     curve: Curve, spec: ScheduleSpec, total_steps: int = NOMINAL_STEPS, phase: str | None = None
 ) -> Estimate:
-    """Share of step time saved by the measured curve: median over rounds of each level's ratio to level 0.
+    """Share of step time saved by the measured curve.
 
     Between measured levels the ratio is interpolated along the backward FLOPs, which fall where the time falls.
     """
-    rounds = step_ms(curve, phase)
-    weight = np.asarray(weights(curve, spec, total_steps)) @ _interpolation(curve)
-    return bootstrap(rounds / rounds[:, :1], lambda rows: 1 - np.median(rows, axis=1) @ weight)
+    weight = np.asarray(level_weights(spec, len(curve.blocks), total_steps))
+    return saving_of_rounds(step_ms(curve, phase), weight @ _interpolation(curve))
 
 
 def _interpolation(curve: Curve) -> Array:
@@ -222,40 +187,3 @@ def _typical(turns: Array) -> Array:
         window = turns[..., turn - reach : turn + reach + 1]
         found[..., turn] = np.median(window, axis=(-2, -1))
     return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The share saved under one schedule by all four sources, and whether curve and run agree."""
-
-    spec: ScheduleSpec
-    published: Estimate
-    flops: Estimate
-    measured: Estimate
-    real: Estimate | None
-    """None until a real run has been timed."""
-    tolerance: float
-    verdict: Verdict | None
-    """Whether measured curve and real run agree within `tolerance`; None without a real run."""
-
-    def by_source(self) -> dict[str, Estimate | None]:
-        """Estimates under their names in `SOURCES`."""
-        values = (self.published, self.flops, self.measured, self.real)
-        return dict(zip(SOURCES, values, strict=True))
-
-
-def compare(curve: Curve, spec: ScheduleSpec, run: Run | None = None) -> Comparison:
-    """Hold the four sources against each other for one schedule; `run` must be of that schedule and config."""
-    steps = run.total_steps if run else NOMINAL_STEPS
-    measured = measured_saving(curve, spec, steps)
-    real = real_saving(run) if run else None
-    tolerance = TOLERANCE[curve.config.device]
-    return Comparison(
-        spec=spec,
-        published=exactly(published_saving(curve, spec)),
-        flops=exactly(flops_saving(curve, spec, steps)),
-        measured=measured,
-        real=real,
-        tolerance=tolerance,
-        verdict=agreement(difference(measured, real), tolerance) if real else None,
-    )

@@ -25,6 +25,11 @@ LR = 0.001
 OPTIMIZER = f"SGD, nesterov momentum 0.9, weight decay 1e-4, lr {LR}"
 
 
+def sgd(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """What everything that is measured trains with; see `OPTIMIZER`."""
+    return torch.optim.SGD(groups, lr=LR, momentum=0.9, nesterov=True, weight_decay=1e-4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """What is measured: how to make the model and how its parameters group into blocks."""
@@ -85,20 +90,30 @@ class Workload:
         self.blocks = _blocks(module, subject)
         format_ = _MEMORY_FORMAT[config.memory_format]
         self.model = module.to(device=self.device, memory_format=format_).train()  # type: ignore[call-overload]
-        self.optimizer = torch.optim.SGD(
-            self.blocks.param_groups(), lr=LR, momentum=0.9, nesterov=True, weight_decay=1e-4
-        )
+        self.optimizer = sgd(self.blocks.param_groups())
         self.freezer = Freezer(self.blocks, self.optimizer) if freezer else None
         self._forward: Callable[..., Any] = (
             _compiled(self) if config.mode == "compile" else self.model
         )
         self._batches = cycle(batches(config, self.device))
 
-    def step(self, clock: Clock) -> tuple[Any, Any, Any, Any]:
-        """Take one training step; returns the clock's marks at its start and after forward, backward and optimizer."""
+    def step(
+        self, clock: Clock, prepare: Callable[[Tensor], None] | None = None
+    ) -> tuple[Any, Any, Any, Any]:
+        """Take one training step.
+
+        Args:
+            clock: that marks the time.
+            prepare: called with the loss before the backward pass, within the time of the forward pass.
+
+        Returns:
+            The clock's marks at the start and after forward, backward and optimizer.
+        """
         images, labels = next(self._batches)
         start = clock.mark()
         loss = self.loss(images, labels)
+        if prepare is not None:
+            prepare(loss)
         forward = clock.mark()
         loss.backward()  # type: ignore[no-untyped-call]
         backward = clock.mark()
@@ -109,7 +124,7 @@ class Workload:
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of one batch; of the main output where a model returns others with it."""
         with autocast(self.config.dtype, self.device):
-            return functional.cross_entropy(_logits(self._forward(images)), labels)
+            return functional.cross_entropy(main_output(self._forward(images)), labels)
 
     def saved_bytes(self) -> int:
         """Bytes that autograd keeps for the backward pass of one step at the present level, parameters excluded."""
@@ -148,7 +163,7 @@ def _compiled(workload: Workload) -> Callable[..., Any]:
     return compiled
 
 
-def _logits(output: Any) -> Tensor:
+def main_output(output: Any) -> Tensor:
     """The main output: the tensor itself, or the first of several (Inception, GoogLeNet, distilled models)."""
     while not isinstance(output, Tensor):
         output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]

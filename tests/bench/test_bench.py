@@ -10,7 +10,18 @@ import torch
 
 from bench.defaults import TRAINED, TRAINED_SCHEDULES, Case
 from bench.harness import Harness
-from freezeout.perf.records import Curve, Failed, Run, Session, Training
+from bench.trainer import Trainer
+from freezeout.perf.records import (
+    Ceiling,
+    Curve,
+    Failed,
+    Ledger,
+    Profile,
+    Run,
+    Session,
+    Training,
+    Work,
+)
 from freezeout.perf.results import read
 from freezeout.perf.statistics import MIN_ROUNDS
 
@@ -52,6 +63,8 @@ def harness(path: Path | None, *, timed: bool = False, resume: bool = False) -> 
         (["--models", "timm:resnet05"], "unknown model"),
         (["--resume"], "go with --benchmark"),
         (["--benchmark", "--results", "README.md"], "exists"),
+        (["--budgets", "none.toml"], "cannot read prediction budgets"),
+        (["--precision", "0"], "above 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -74,9 +87,22 @@ def test_each_record_is_measured_once_and_stored(tmp_path):
         curve = found.curve(TINY)
         assert found.curve(TINY) is curve
         found.run(TINY)
-        found.training(TRAINED_SCHEDULES[0], 0)
+        found.comparison(TINY)
+        found.block_times(TINY)
+        Trainer(found).training(TRAINED_SCHEDULES[0], 0)
     kinds = [type(record) for record in read(file)]
-    assert kinds == [Session, Curve, Run, Training]
+    assert kinds == [Session, Curve, Run, Ledger, Work, Ceiling, Profile, Training]
+
+
+def test_a_repetition_is_another_record_of_the_same(tmp_path):
+    file = tmp_path / "r.jsonl"
+    with (found := harness(file)).open():
+        first, again = found.curve(TINY), found.curve(TINY, 1)
+        assert found.curve(TINY, 1) is again
+        assert found.ledger(TINY, 1).repeat == 1
+    assert (first.repeat, again.repeat) == (0, 1)
+    assert first.config == again.config
+    assert [r.repeat for r in read(file) if isinstance(r, Curve)] == [0, 1]
 
 
 def test_quick_records_are_never_taken_for_measurements(tmp_path):
@@ -112,6 +138,6 @@ def test_a_failure_is_one_row_and_is_not_tried_again(tmp_path, monkeypatch):
 def test_what_is_trained_is_what_is_recorded():
     found = harness(None)
     with found.open():
-        training = found.training(TRAINED_SCHEDULES[0], 0)
+        training = Trainer(found).training(TRAINED_SCHEDULES[0], 0)
     assert training.config == found.subject(TRAINED).config
     assert training.config.dtype == "fp32"

@@ -9,10 +9,11 @@ from torch import nn
 import models
 from freezeout import FreezeOutLR, partition
 from freezeout.perf.clock import CudaClock
+from freezeout.perf.comparison import compare
 from freezeout.perf.curve import measure_curve
 from freezeout.perf.real import time_run
 from freezeout.perf.records import ScheduleSpec
-from freezeout.perf.saving import compare, step_ms
+from freezeout.perf.saving import step_ms
 from freezeout.perf.workload import Workload, subject_of
 
 pytestmark = [

@@ -3,9 +3,10 @@ import pytest
 import torch
 from torch import nn
 
+from freezeout.perf.comparison import compare
 from freezeout.perf.real import STEPS, WARMUP_STEPS, time_pass, time_run
 from freezeout.perf.records import Config, Curve, ScheduleSpec
-from freezeout.perf.saving import compare, real_saving
+from freezeout.perf.saving import real_saving
 from freezeout.perf.workload import Subject
 
 FORWARD_MS = (3.0, 1.0, 2.0)

@@ -4,25 +4,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from freezeout.perf.comparison import SOURCES, compare
+from freezeout.perf.prediction import cost_model_saving, flops_saving, published_saving
 from freezeout.perf.records import PHASES, Config, Curve, Pass, Run, ScheduleSpec
 from freezeout.perf.saving import (
     NOMINAL_STEPS,
-    SOURCES,
     STANDARD,
     block_saving_ms,
-    compare,
-    cost_model_saving,
     factor,
-    flops_saving,
     level_cost_ms,
     level_ratio,
+    level_weights,
     measured_saving,
-    published_saving,
     real_saving,
     saved_share,
     stability,
     step_ms,
-    weights,
 )
 from freezeout.schedule import calc_speedup
 
@@ -95,7 +92,7 @@ def test_the_formula_is_that_of_the_design():
     """saved = 1 - sum_k w[k] * c[k] / c[0], worked out with a pencil: 4 blocks, linear, t_0 = 0.5."""
     # Freeze times 1/2, 2/3, 5/6, 1 of 601 steps: new levels from steps 301, 401 and 501 on.
     shares = np.array([301, 100, 100, 100]) / 601
-    assert weights(curve_of(), LINEAR, 601) == pytest.approx(shares)
+    assert level_weights(LINEAR, 4, 601) == pytest.approx(shares)
     expected = 1 - (301 * 13 + 100 * 10.8 + 100 * 7.6 + 100 * 5.4) / (601 * 13)
     assert measured_saving(curve_of(), LINEAR, 601).value == pytest.approx(expected)
 
@@ -288,7 +285,7 @@ def test_a_real_run_on_a_drifting_machine_is_still_its_twin_s_equal():
 # Comparison
 
 
-def test_four_sources_stand_side_by_side():
+def test_all_sources_stand_side_by_side():
     curve, run = curve_of(), run_of()
     found = compare(curve, CUBIC, run)
     assert tuple(found.by_source()) == SOURCES

@@ -1,0 +1,223 @@
+"""`python -m bench.pair --base REF`: the bench of a commit and of its base in turns on this machine, then the gate.
+
+Each run is a process of its own in a worktree of its own: base, candidate, base, candidate. So a slow drift of the
+machine meets both sides alike, runs of one side show how much equal runs differ, and what is measured is a commit,
+whatever happens in the checkout meanwhile.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+from bench.worktrees import (
+    check_committed,
+    check_own_code,
+    commit_of,
+    environment_of,
+    repository_of,
+    worktrees,
+)
+
+SIDES = ("base", "candidate")
+PASS, BAD_INPUT, UNDECIDED, INTERRUPTED = 0, 2, 3, 130
+VERDICTS = {PASS: "pass", 1: "regression", BAD_INPUT: "bad input", UNDECIDED: "undecided"}
+OURS = ("--results", "--resume", "--junitxml", "--junit-xml")
+"""Options of the bench that are set here, a file for each run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One run of the bench, finished."""
+
+    name: str
+    """Such as `base-1`; its files are named by it."""
+    side: str
+    results: Path
+    code: int
+    """Exit code of pytest."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is something in its results file; a bench that fails early leaves none or an empty one."""
+        return self.results.is_file() and self.results.stat().st_size > 0
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options of a pair, and those of the bench: what follows the first `--`."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.pair",
+        usage="%(prog)s --base REF [options] [-- options of the bench]",
+        description="Bench of a commit and of its base in turns on this machine, then the gate. "
+        "Exit codes: 0 pass, 1 regression, 2 bad input, 3 undecided.",
+    )
+    parser.add_argument("--base", required=True, metavar="REF", help="commit to compare with")
+    parser.add_argument(
+        "--candidate", metavar="REF", help="commit that is judged [HEAD, all being committed]"
+    )
+    parser.add_argument("--turns", type=int, default=2, help="runs of each side [2]")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="[cuda if torch sees one]")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="new folder for all results [results/pair-DATE]"
+    )
+    return parser.parse_args(arguments[:cut]), list(arguments[cut + 1 :])
+
+
+def pair(chosen: argparse.Namespace, options: Sequence[str]) -> int:
+    """Run what `parse` gave; the exit code.
+
+    Raises:
+        ValueError: an option is out of range, a commit cannot be had or measured, or nothing was measured.
+        OSError: the output folder cannot be written.
+    """
+    _check_options(chosen.turns, options)
+    repository = repository_of(Path.cwd())
+    base = commit_of(repository, chosen.base)
+    candidate = commit_of(repository, chosen.candidate or "HEAD")
+    if chosen.candidate is None:
+        check_committed(repository)
+    out = _new_folder(chosen.out or repository / f"results/pair-{datetime.now():%Y%m%d-%H%M%S}")
+    commits = dict(zip(SIDES, (base, candidate), strict=True))
+    if chosen.device:
+        options = ["--device", chosen.device, *options]
+    with worktrees(repository, commits) as trees:
+        for tree in trees.values():
+            check_own_code(tree)
+        turns = list(_bench_in_turns(trees, chosen.turns, out, options))
+        _write_summary(summary(commits, turns), out)
+        return _judge(trees["candidate"], turns, out)
+
+
+def _check_options(turns: int, options: Sequence[str]) -> None:
+    if turns < 1:
+        raise ValueError(f"--turns must be at least 1, got {turns}.")
+    for option in options:
+        if option.partition("=")[0] in OURS:
+            raise ValueError(f"{option} is set by the pair for each run; name a folder by --out.")
+
+
+def _new_folder(path: Path) -> Path:
+    path = path.resolve()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} exists; nothing is overwritten, name another folder by --out.")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _bench_in_turns(
+    trees: Mapping[str, Path], turns: int, out: Path, options: Sequence[str]
+) -> Iterator[Turn]:
+    for number in range(1, turns + 1):
+        for side, tree in trees.items():
+            name = f"{side}-{number}"
+            _say(f"{name} of {turns}: {' '.join(options) or 'the default bench'}")
+            results = out / f"{name}.jsonl"
+            files = ("--results", str(results), "--junitxml", str(out / f"{name}.junit.xml"))
+            code = _python(tree, "-m", "pytest", "bench", "--benchmark", *options, *files)
+            if code:
+                _say(f"{name} failed: exit code {code}")
+            yield Turn(name=name, side=side, results=results, code=code)
+
+
+def summary(commits: Mapping[str, str], turns: Sequence[Turn]) -> str:
+    """Markdown: which commits ran, how each run of the bench ended, and where its results are."""
+    lines = [
+        "### Bench in turns",
+        "",
+        "| run | commit | bench | results |",
+        "|---|---|---|---|",
+    ]
+    for turn in turns:
+        ended = f"**failed**, exit code {turn.code}" if turn.code else "passed"
+        file = turn.results.name if turn.measured else "none"
+        lines.append(f"| {turn.name} | `{commits[turn.side][:12]}` | {ended} | {file} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def _write_summary(text: str, out: Path) -> None:
+    (out / "pair.md").write_text(text, encoding="utf-8")
+    # Before the gate, which adds its own.
+    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(page).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _judge(tree: Path, turns: Sequence[Turn], out: Path) -> int:
+    """Write the candidate's report, run the gate, and say how it ended; the exit code."""
+    files = {
+        side: [str(t.results) for t in turns if t.side == side and t.measured] for side in SIDES
+    }
+    for side in SIDES:
+        if not files[side]:
+            codes = ", ".join(str(turn.code) for turn in turns if turn.side == side)
+            raise ValueError(
+                f"no run of the {side} left results (exit codes {codes}, reasons above), so there is "
+                f"nothing to compare; what there is lies in {out}."
+            )
+    if _python(tree, "-m", "reports", *files["candidate"], "--out", str(out / "report")):
+        _say("the candidate's report could not be made, reason above")
+    sides = ("--baseline", *files["base"], "--candidate", *files["candidate"])
+    gate = _python(tree, "-m", "reports", "gate", *sides, "--out", str(out / "gate"))
+    code, reason = verdict(gate, turns)
+    _say(f"{VERDICTS[code]}: {reason}; files in {out}")
+    return code
+
+
+def verdict(gate: int, turns: Sequence[Turn]) -> tuple[int, str]:
+    """The exit code of the pair and its reason.
+
+    It is the gate's, but a candidate whose bench failed has not passed: what failed may be missing from the comparison.
+    """
+    failed = [turn.name for turn in turns if turn.side == "candidate" and turn.code]
+    if gate == PASS and failed:
+        return UNDECIDED, f"the gate passed, but the bench failed in {', '.join(failed)}"
+    if gate not in VERDICTS:
+        return BAD_INPUT, f"the gate ended with exit code {gate}"
+    return gate, "by the gate"
+
+
+def _python(tree: Path, *arguments: str) -> int:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=tree, env=environment_of(tree), check=False).returncode
+
+
+def _say(text: str) -> None:
+    print(f"pair: {text}", flush=True)
+
+
+def stop_cleanly() -> None:
+    """Take SIGTERM like Ctrl-C, and let no second one cut the clean-up short: tox sends SIGINT after Ctrl-C has."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for each in signals:
+        signal.signal(each, stop)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a pair; what the user can mend becomes one line on stderr and exit code 2."""
+    chosen, options = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return pair(chosen, options)
+    except KeyboardInterrupt:
+        print("interrupted; finished runs and cases are kept", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+
+
+if __name__ == "__main__":
+    stop_cleanly()
+    sys.exit(main())
