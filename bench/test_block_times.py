@@ -40,7 +40,7 @@ def test_ledger_costs_next_to_nothing(harness: Harness, case: Case) -> None:
 
 
 def test_profile_is_whole(harness: Harness, case: Case) -> None:
-    assert reasons_to_distrust(harness.profile(case)) == ()
+    assert reasons_to_distrust(harness.profile(case)) == []
 
 
 def test_three_sources_stand_side_by_side(harness: Harness, case: Case) -> None:

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freezeout.commands.choices import add_measured_model, create_model, device_of
-from freezeout.commands.schedules import add_schedule, named, schedules
+from freezeout.commands.schedules import add_schedule, schedules
 from freezeout.options import option
 
 if TYPE_CHECKING:
-    from freezeout.perf.records import Curve, ScheduleSpec
+    import torch
+
+    from freezeout.perf.curve import Progress
+    from freezeout.perf.records import Curve, Ledger, Profile, Record, Session
+    from freezeout.perf.workload import Subject
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,25 +29,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(group, "--mode", choices=("eager", "compile"), default="eager", help="(%(default)s)")
     option(group, "--levels", help="comma-separated freeze levels (all)")
     option(group, "--budget_s", type=float, default=60.0, help="seconds to sample (%(default)s)")
+    option(
+        group,
+        "--precision",
+        type=float,
+        default=1.0,
+        help="stop once every level is known to ± these percentage points of level 0 (%(default)s)",
+    )
+    option(
+        group,
+        "--blocks",
+        action="store_true",
+        help="also time each block's backward pass, by stage ledger, differences and profiler",
+    )
+    option(
+        group, "--trace", type=Path, metavar="FILE", help="with --blocks: Perfetto trace, .json.gz"
+    )
     option(group, "--results", type=Path, metavar="FILE", help="add the raw samples to this file")
     option(group, "--no_progress", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and store if asked to; returns the exit code."""
-    from freezeout.perf.curve import measure_curve
+    from freezeout.commands.measure_lines import block_lines, curve_lines
     from freezeout.perf.environment import new_session
     from freezeout.perf.progress import progress_bar
     from freezeout.perf.results import ResultsFile
-    from freezeout.perf.workload import subject_of
 
     specs = schedules(args)
+    _check(args)
+    device = device_of(args.device)
+    store = ResultsFile(args.results, resume=True) if args.results else None
+    subject = _subject(args, device)
+    session = new_session(device)
+    kept: list[Record] = [session]
+    with progress_bar(shown=not args.no_progress) as progress:
+        curve = _curve(args, subject, session, progress)
+    kept.append(curve)
+    print(curve_lines(curve, specs, str(session.environment["device_name"])), flush=True)
+    if args.blocks:
+        with progress_bar(shown=not args.no_progress) as progress:
+            ledger, profile = _split(args, subject, session, progress)
+        kept += [ledger, profile]
+        print(block_lines(curve, ledger, profile), flush=True)
+    if store:
+        for record in kept:
+            store.append(record)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
     if args.batch_size < 2:
         raise ValueError(f"`--batch-size` must be at least 2, got {args.batch_size}.")
-    device = device_of(args.device)
-    levels = _levels(args.levels)
-    store = ResultsFile(args.results, resume=True) if args.results else None
-    subject = subject_of(
+    if args.trace and not args.blocks:
+        raise ValueError("`--trace` goes with `--blocks`.")
+    if args.trace and not args.trace.name.endswith(".json.gz"):
+        raise ValueError(f"`--trace` must be a .json.gz file, got {args.trace}.")
+    if args.blocks and args.mode == "compile":
+        raise ValueError("`--blocks` needs `--mode eager`: compiled blocks cannot be told apart.")
+
+
+def _subject(args: argparse.Namespace, device: "torch.device") -> "Subject":
+    from freezeout.perf.workload import subject_of
+
+    return subject_of(
         partial(create_model, args),
         batch_size=args.batch_size,
         dtype=args.dtype,
@@ -52,20 +101,33 @@ def run(args: argparse.Namespace) -> int:
         mode=args.mode,
         granularity=args.granularity,
     )
-    session = new_session(device)
-    with progress_bar(shown=not args.no_progress) as progress:
-        curve = measure_curve(
-            subject,
-            session=session.session,
-            budget_s=args.budget_s,
-            levels=levels,
-            progress=progress,
-        )
-    print(_report(curve, specs, str(session.environment["device_name"])), flush=True)
-    if store:
-        store.append(session)
-        store.append(curve)
-    return 0
+
+
+def _curve(
+    args: argparse.Namespace, subject: "Subject", session: "Session", progress: "Progress"
+) -> "Curve":
+    from freezeout.perf.curve import measure_curve
+
+    return measure_curve(
+        subject,
+        session=session.session,
+        budget_s=args.budget_s,
+        levels=_levels(args.levels),
+        precision=args.precision / 100,
+        progress=progress,
+    )
+
+
+def _split(
+    args: argparse.Namespace, subject: "Subject", session: "Session", progress: "Progress"
+) -> "tuple[Ledger, Profile]":
+    from freezeout.perf.ledger import measure_ledger
+    from freezeout.perf.profile import profile_step
+
+    ledger = measure_ledger(
+        subject, session=session.session, budget_s=args.budget_s / 4, progress=progress
+    )
+    return ledger, profile_step(subject, session=session.session, trace=args.trace)
 
 
 def _levels(text: str | None) -> list[int] | None:
@@ -77,63 +139,3 @@ def _levels(text: str | None) -> list[int] | None:
         raise ValueError(
             f"`--levels` must be whole numbers separated by commas, got {text!r}."
         ) from None
-
-
-def _report(curve: "Curve", specs: "list[ScheduleSpec]", device_name: str) -> str:
-    from freezeout.perf.saving import stability, step_ms
-
-    config = curve.config
-    return "\n".join(
-        [
-            f"{config.title} at {'x'.join(map(str, config.input_shape))}, batch {config.batch_size}, "
-            f"{config.dtype}, {config.memory_format}, {config.mode}, on {device_name}",
-            f"{len(step_ms(curve))} rounds, intervals of 95 % over rounds; {stability(curve)}",
-            "",
-            _cost_table(curve),
-            "",
-            _saving_table(curve, specs),
-        ]
-    )
-
-
-def _cost_table(curve: "Curve") -> str:
-    from freezeout.commands.table import milliseconds, percent, table
-    from freezeout.perf.records import PHASES
-    from freezeout.perf.saving import level_cost_ms, level_ratio
-
-    phases = [level_cost_ms(curve, phase) for phase in PHASES]
-    ratios = level_ratio(curve)
-    rows = [
-        [
-            curve.blocks[level],
-            str(level),
-            *(milliseconds(phase[i]) for phase in phases),
-            percent(ratios[i]),
-            f"{curve.saved_bytes[i] / 2**20:.1f}",
-            *([f"{curve.peak_bytes[i] / 2**20:.1f}"] if curve.peak_bytes else []),
-        ]
-        for i, level in enumerate(curve.levels)
-    ]
-    header = ["first active block", "level", *(f"{phase} ms" for phase in PHASES), "of level 0"]
-    header += ["kept MiB", *(["peak MiB"] if curve.peak_bytes else [])]
-    return table(header, rows)
-
-
-def _saving_table(curve: "Curve", specs: "list[ScheduleSpec]") -> str:
-    from freezeout.commands.table import percent, table
-    from freezeout.perf.comparison import compare
-    from freezeout.perf.saving import factor
-
-    found = [compare(curve, spec) for spec in specs]
-    rows = [
-        [
-            named(each.spec),
-            percent(each.measured),
-            f"x{factor(each.measured.value):.2f}",
-            percent(each.sources["FLOPs"]),
-            percent(each.sources["calc_speedup"]),
-        ]
-        for each in found
-    ]
-    source = "calc_speedup" if curve.published else "its cost model"
-    return table(["schedule", "saved here", "factor", "FLOPs said", f"{source} said"], rows)

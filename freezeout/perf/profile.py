@@ -36,6 +36,7 @@ WARMUP_STEPS = 3
 STEPS = 5
 """Profiled steps: enough for a median, few enough for a trace that still opens."""
 MOST_RESERVED_BYTES = 2**30
+"""Memory of a CPU that is touched beforehand; larger models pay some page faults."""
 HOST = ("cpu_op", "user_annotation")
 DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 """Categories of a trace's events; the gpu_user_annotation beside them is a mark around kernels and no work."""

@@ -1,7 +1,9 @@
 """The bench as a user runs it: bad input, what a quick run leaves behind, what --resume takes."""
 
+import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +117,28 @@ def test_quick_records_are_never_taken_for_measurements(tmp_path):
         curve = again.curve(TINY)
     assert len(curve.samples_ms["forward"]) >= MIN_ROUNDS
     assert curve.levels == tuple(range(len(curve.blocks)))
+
+
+def test_a_killed_bench_goes_on_where_it_was(tmp_path):
+    file = tmp_path / "r.jsonl"
+    options = ["--benchmark", "--models", "wrn_10_1", "--batch-size", "2", "--precision", "90"]
+    options += ["--results", str(file), "-k", "block_times and not repeated"]
+    command = [sys.executable, "-m", "pytest", "bench", "-q", "--device", "cpu", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as running:
+        while running.poll() is None and not (file.exists() and kinds_in(file)[1:]):
+            time.sleep(0.01)
+        running.kill()
+    before = file.read_text(encoding="utf-8").splitlines()
+    assert 2 <= len(before) < 4  # something, and not all
+    done = bench(*options, "--resume")
+    assert done.returncode == 0, done.stdout
+    after = file.read_text(encoding="utf-8").splitlines()
+    assert after[: len(before)] == before
+    assert sorted(kinds_in(file)) == ["curve", "ledger", "profile", "session", "session"]
+
+
+def kinds_in(file):
+    return [json.loads(line)["kind"] for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_failure_is_one_row_and_is_not_tried_again(tmp_path, monkeypatch):

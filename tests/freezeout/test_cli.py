@@ -1,5 +1,7 @@
 """The command line: what it prints, and what it says to bad input."""
 
+import gzip
+import json
 import subprocess
 import sys
 
@@ -65,6 +67,19 @@ def test_measure_prints_a_row_a_level_and_stores_the_samples(cli, tmp_path):
     assert len(file.read_text().splitlines()) == 4  # added to, not overwritten
 
 
+def test_measure_splits_the_backward_pass_by_block_if_asked_to(cli, tmp_path):
+    file, trace = tmp_path / "r.jsonl", tmp_path / "step.json.gz"
+    arguments = ("measure", "wrn_10_1", "--batch-size", 2, "--budget-s", 0.1, "--device", "cpu")
+    code, out, err = cli(*arguments, "--blocks", "--trace", trace, "--results", file)
+    assert code == 0, err
+    table = out[out.rindex("backward ms") :]
+    for name in ("stem", "stage1.0", "stage2.0", "stage3.0", "head"):
+        assert sum(line.startswith(name) for line in table.splitlines()) == 1, name
+    kinds = [json.loads(line)["kind"] for line in file.read_text().splitlines()]
+    assert kinds == ["session", "curve", "ledger", "profile"]
+    assert json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -80,6 +95,10 @@ def test_measure_prints_a_row_a_level_and_stores_the_samples(cli, tmp_path):
         (["measure", "vgg16", "--batch-size", 1], "at least 2"),
         (["measure", "vgg16", "--budget-s", 0], "budget"),
         (["measure", "vgg16", "--device", "tpu"], "tpu"),
+        (["measure", "vgg16", "--precision", 0, "--device", "cpu"], "precision"),
+        (["measure", "vgg16", "--trace", "t.json.gz"], "goes with `--blocks`"),
+        (["measure", "vgg16", "--blocks", "--trace", "t.json"], "must be a .json.gz file"),
+        (["measure", "vgg16", "--blocks", "--mode", "compile"], "needs `--mode eager`"),
         (["fly"], "fly"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",

@@ -1,5 +1,7 @@
 """The whole pipeline on a device whose costs are known: what was put in must come out."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ MS = (5.0, 2.0, 4.0, 0.5, 3.0)
 COSTS = [Cost(forward_ms=ms, input_ms=ms, weight_ms=ms) for ms in MS]
 CUBIC = ScheduleSpec(t_0=0.5, how_scale="cubic")
 IN_LEDGER = [MS[0], *(2 * ms for ms in MS[1:])]  # the first block makes no gradient of its input
-BY_FREEZING = [a + b for a, b in zip(MS, MS[1:], strict=False)]  # its weight, the next one's input
+BY_FREEZING = [a + b for a, b in pairwise(MS)]  # its weight, the next one's input
 
 
 def curve_on(device, **settings):

@@ -1,5 +1,8 @@
 import random
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
@@ -372,3 +375,8 @@ def test_a_profile_of_nothing_is_refused(unit, message):
     with pytest.raises(ValueError, match=message) as raised:
         profiled(whole, empty, unit=unit)
     assert "\n" not in str(raised.value)
+
+
+def test_profiles_are_judged_without_torch():
+    code = "import sys, freezeout.perf.attribution; sys.exit(bool({'torch', 'numpy'} & {*sys.modules}))"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)

@@ -1,0 +1,86 @@
+"""What the command `measure` prints."""
+
+from freezeout.commands.schedules import named
+from freezeout.commands.table import milliseconds, percent, table
+from freezeout.perf.block_times import BlockTime, block_times, hook_cost
+from freezeout.perf.comparison import compare
+from freezeout.perf.records import PHASES, Curve, Ledger, Profile, ScheduleSpec
+from freezeout.perf.saving import factor, level_cost_ms, level_ratio, stability, step_ms
+from freezeout.perf.statistics import Estimate
+
+
+def curve_lines(curve: Curve, specs: list[ScheduleSpec], device_name: str) -> str:
+    """The cost of every level and what each schedule saves."""
+    config = curve.config
+    return "\n".join(
+        [
+            f"{config.title} at {'x'.join(map(str, config.input_shape))}, batch {config.batch_size}, "
+            f"{config.dtype}, {config.memory_format}, {config.mode}, on {device_name}",
+            f"{len(step_ms(curve))} rounds, intervals of 95 % over rounds; {stability(curve)}",
+            "",
+            _cost_table(curve),
+            "",
+            _saving_table(curve, specs),
+        ]
+    )
+
+
+def _cost_table(curve: Curve) -> str:
+    phases = [level_cost_ms(curve, phase) for phase in PHASES]
+    ratios = level_ratio(curve)
+    rows = [
+        [
+            curve.blocks[level],
+            str(level),
+            *(milliseconds(phase[i]) for phase in phases),
+            percent(ratios[i]),
+            f"{curve.saved_bytes[i] / 2**20:.1f}",
+            *([f"{curve.peak_bytes[i] / 2**20:.1f}"] if curve.peak_bytes else []),
+        ]
+        for i, level in enumerate(curve.levels)
+    ]
+    header = ["first active block", "level", *(f"{phase} ms" for phase in PHASES), "of level 0"]
+    header += ["kept MiB", *(["peak MiB"] if curve.peak_bytes else [])]
+    return table(header, rows)
+
+
+def _saving_table(curve: Curve, specs: list[ScheduleSpec]) -> str:
+    found = [compare(curve, spec) for spec in specs]
+    rows = [
+        [
+            named(each.spec),
+            percent(each.measured),
+            f"x{factor(each.measured.value):.2f}",
+            percent(each.sources["FLOPs"]),
+            percent(each.sources["calc_speedup"]),
+        ]
+        for each in found
+    ]
+    source = "calc_speedup" if curve.published else "its cost model"
+    return table(["schedule", "saved here", "factor", "FLOPs said", f"{source} said"], rows)
+
+
+def block_lines(curve: Curve, ledger: Ledger, profile: Profile) -> str:
+    """Each block's backward time by three sources, and why they differ where they do."""
+    rows = block_times(curve, ledger, profile)
+    header = ["backward ms", "ledger", "freezing saves", "by difference", "profiler", "remark"]
+    remarks = list(dict.fromkeys(remark for row in rows for remark in row.remarks))
+    return "\n".join(
+        [
+            "",
+            table(header, [_block_row(row, remarks) for row in rows]),
+            f"ledger: {len(ledger.block_ms)} rounds at level 0, its hooks cost {percent(hook_cost(ledger))}; "
+            "freezing saves: by the ledger, on top of all blocks before",
+            *(f"({number}) {remark}" for number, remark in enumerate(remarks, start=1)),
+        ]
+    )
+
+
+def _block_row(row: BlockTime, remarks: list[str]) -> list[str]:
+    times = (row.ledger, row.frozen_saves, row.difference, row.profile)
+    numbers = (f"({remarks.index(remark) + 1})" for remark in row.remarks)
+    return [row.block, *(_known(each) for each in times), " ".join(numbers)]
+
+
+def _known(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else milliseconds(estimate)
