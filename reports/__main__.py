@@ -1,8 +1,14 @@
-"""`python -m reports RESULTS [RESULTS...] [--out DIR]`: the arguments, and errors as one line."""
+"""The command line: `write` (may be left out), `gate` and `accept`; user errors as one line.
+
+python -m reports RESULTS [RESULTS ...] [--out DIR]
+python -m reports gate --baseline FILE_OR_DIR [...] --candidate FILE [...] [--margins FILE ...] [--out DIR]
+python -m reports accept FILE [FILE ...] --baseline DIR
+"""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 
@@ -26,7 +32,58 @@ def write_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"write": write_command}
+def gate_command(arguments: Sequence[str]) -> int:
+    """Is the candidate worse than the baseline? Exit codes: 0 pass, 1 regression, 2 bad input, 3 undecided."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reports gate", description=gate_command.__doc__
+    )
+    add = partial(parser.add_argument, nargs="+", type=Path)
+    add("--baseline", required=True, metavar="FILE_OR_DIR", help="results to hold against")
+    add("--candidate", required=True, metavar="FILE", help="results that are judged")
+    add("--margins", default=[], metavar="FILE", help="repetitions to learn noise margins from")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for gate.md, gate.json and benchmark files"
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="let pass what the baseline has and the candidate has not",
+    )
+    options = parser.parse_args(arguments)
+    from reports.gate.command import gate
+
+    text, code = gate(
+        options.baseline,
+        options.candidate,
+        options.margins,
+        folder=options.out,
+        allow_missing=options.allow_missing,
+    )
+    print(text)
+    return code
+
+
+def accept_command(arguments: Sequence[str]) -> int:
+    """Make results the baseline of the gate: one results file per machine in a folder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reports accept", description=accept_command.__doc__
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="results file")
+    parser.add_argument(
+        "--baseline", required=True, type=Path, metavar="DIR", help="folder, made if missing"
+    )
+    options = parser.parse_args(arguments)
+    from reports.gate.accept import accept
+
+    print("\n".join(accept(options.results, options.baseline)))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "write": write_command,
+    "gate": gate_command,
+    "accept": accept_command,
+}
 """What the first argument may name; without a name it is `write`."""
 
 

@@ -181,7 +181,11 @@ def loaded_by(statement):
     [
         ("import freezeout.schedule", {"torch", "numpy"}),
         ("from freezeout import Schedule, calc_speedup", {"torch", "numpy"}),
-        ("import freezeout.perf.results, freezeout.perf.saving", {"torch"}),
+        (
+            "import freezeout.perf.results, freezeout.perf.comparison, freezeout.perf.usage",
+            {"torch"},
+        ),
+        ("import freezeout.perf.machine, freezeout.perf.attribution", {"torch"}),
         ("import freezeout.cli", {"torch", "numpy", "timm", "torchvision", "models"}),
         ("from freezeout.commands import audit, measure, predict, train", {"torch", "numpy"}),
         ("import reports.page, reports.write, reports.__main__", {"torch", "timm", "torchvision"}),

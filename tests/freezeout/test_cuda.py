@@ -8,9 +8,11 @@ from torch import nn
 
 import models
 from freezeout import FreezeOutLR, partition
+from freezeout.perf.block_times import conservation, hook_cost
 from freezeout.perf.clock import CudaClock
 from freezeout.perf.comparison import compare
 from freezeout.perf.curve import measure_curve
+from freezeout.perf.ledger import measure_ledger
 from freezeout.perf.real import time_run
 from freezeout.perf.records import ScheduleSpec
 from freezeout.perf.saving import step_ms
@@ -67,6 +69,17 @@ def test_a_real_run_is_timed_against_its_twin():
     spec = ScheduleSpec(t_0=0.5, how_scale="cubic")
     run = time_run(case, spec, curve, session="s", budget_s=5.0)
     assert compare(curve, spec, run).real is not None
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_ledger_adds_up_and_its_hooks_cost_little(dtype):
+    ledger = measure_ledger(subject(dtype=dtype), session="s", budget_s=3.0, min_rounds=10)
+    assert abs(conservation(ledger).value) < 0.01
+    assert (
+        hook_cost(ledger).low < 0.05
+    )  # a launch-bound network of 5 blocks; the bench holds it to 1 %
+    assert all(ms > 0 for steps in ledger.block_ms for step in steps for ms in step)
+    assert all(queue <= wall for queue, wall in zip(ledger.queue_ms, ledger.wall_ms, strict=True))
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])

@@ -1,0 +1,109 @@
+"""What a decision comes to in a few lines: verdict, both sides, counts, and what to do about it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from reports.gate.decision import Decision
+from reports.gate.machines import Machine
+from reports.gate.places import Pair, Place
+from reports.gate.verdicts import Exit
+from reports.text import counted
+
+REPEAT = "`python -m pytest bench --benchmark --aa`"
+
+
+def verdict(decision: Decision) -> str:
+    """The decision in one sentence."""
+    counts = decision.count(gates=True)
+    rows = counted(sum(counts.values()), "gating row")
+    told = f"(exit code {decision.exit.value})"
+    if decision.exit is Exit.REGRESSION:
+        bad = [f"{counts[each]} {each}" for each in ("SLOWER", "MISSING") if each in counts]
+        return f"REGRESSION: of {rows}, {' and '.join(bad)} {told}"
+    if decision.exit is Exit.UNDECIDED:
+        return f"UNDECIDED: no regression, but {counts['UNDECIDED']} of {rows} undecided {told}"
+    return f"PASS: none of {rows} is worse {told}"
+
+
+def facts(decision: Decision) -> list[tuple[str, str]]:
+    """Both sides and the counts, as pairs of a word and what it stands for."""
+    found: list[tuple[str, str]] = []
+    for pair in decision.pairs:
+        found += [("baseline", _baseline(pair)), ("candidate", _candidate(pair))]
+    if decision.left_out:
+        found.append(("left out", f"of the baseline: {_machines(decision.left_out)}"))
+    if margins := Counter(row.margin_source for row in decision.rows if row.margin_source):
+        told = [f"{count} {source}" for source, count in margins.most_common()]
+        found.append(("margins", "; ".join(told)))
+    found.append(("gating", _counts(decision.count(gates=True))))
+    if advisory := decision.count(gates=False):
+        found.append(("advisory", f"{_counts(advisory)}; no say in the exit code"))
+    return found
+
+
+def _baseline(pair: Pair) -> str:
+    if pair.baseline is None:
+        return f"nothing measured on this kind of device, {pair.candidate.machine.device}"
+    return f"{pair.baseline.machine.title}; {_when(pair.baseline)}"
+
+
+def _candidate(pair: Pair) -> str:
+    when = _when(pair.candidate)
+    if pair.is_same:
+        return f"same machine and versions; {when}"
+    other = "; not the baseline's machine and versions: times are advisory" if pair.baseline else ""
+    return f"{pair.candidate.machine.title}; {when}{other}"
+
+
+def _when(place: Place) -> str:
+    sessions = place.sessions
+    days = sorted({session.started[:10] for session in sessions})
+    versions = sorted({str(s.environment.get("git_commit", "unknown")) for s in sessions})
+    if not sessions:
+        return "no session described"
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    runs = counted(len(sessions), "session")
+    return f"{runs}, {when}, commit {', '.join(versions)}"
+
+
+def _machines(machines: Sequence[Machine]) -> str:
+    return "; ".join(machine.title for machine in machines)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "none"
+
+
+def advice(decision: Decision, candidate: Sequence[Path], baseline: Sequence[Path]) -> list[str]:
+    """What can be done about the decision."""
+    rows = [row for row in decision.rows if row.gates]
+    found = []
+    if any(row.verdict == "MISSING" for row in rows):
+        found.append("Rows that are missing on purpose pass with --allow-missing.")
+    if decision.exit is Exit.REGRESSION:
+        folder = baseline[0] if baseline[0].is_dir() else "DIR"
+        found.append(f"Take an intended change as the new baseline: {accepting(candidate, folder)}")
+    if any(row.verdict == "UNDECIDED" for row in rows):
+        found.append("Undecided rows need more rounds or a quieter machine.")
+    decisive = [row for row in rows if row.verdict in ("SLOWER", "UNDECIDED")]
+    if any(row.margin_source.startswith("not learnt") for row in decisive):
+        found.append(
+            f"Margins are learnt from repetitions: {REPEAT}, or further files of one side."
+        )
+    return found
+
+
+def accepting(candidate: Sequence[Path], folder: Path | str) -> str:
+    """The command that makes the candidate the baseline."""
+    return f"`python -m reports accept {' '.join(map(str, candidate))} --baseline {folder}`"
+
+
+def without_baseline(candidate: Sequence[Path], baseline: Sequence[Path]) -> str:
+    """One line for the first run."""
+    named = ", ".join(map(str, baseline))
+    folder = baseline[0].with_suffix("") if baseline[0].suffix == ".jsonl" else baseline[0]
+    return (
+        f"PASS: no baseline at {named} yet, nothing to compare; make one with "
+        f"{accepting(candidate, folder)}"
+    )
