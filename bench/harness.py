@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -52,6 +52,7 @@ SMOKE_STEPS = 8
 SMOKE_BUDGET_S = 1e-9
 EFFORT = {Curve: 1.0, Ledger: 0.2, Profile: 0.2, Run: 1.0, Training: 0.25}
 """Time that each kind of record takes to make, in that of a curve; for the progress bar."""
+Kind = TypeVar("Kind", Ledger, Profile, Work, Ceiling)
 TRAININGS = len(TRAINED_SCHEDULES) * len(TRAINED_SEEDS)
 
 
@@ -221,7 +222,8 @@ class Harness:
                 progress=self.progress,
             ),
             lambda found: (
-                found.levels == self._all_levels(case)
+                found.blocks == self.blocks(case).names
+                and found.levels == self._all_levels(case)
                 and len(found.samples_ms["forward"]) >= MIN_ROUNDS
             ),
             repeat,
@@ -252,7 +254,9 @@ class Harness:
                 min_rounds=self._min_rounds,
                 progress=self.progress,
             ),
-            lambda found: len(found.block_ms) >= MIN_ROUNDS,
+            lambda found: (
+                len(found.block_ms) >= MIN_ROUNDS and found.blocks == self.blocks(case).names
+            ),
             repeat,
         )
 
@@ -266,7 +270,9 @@ class Harness:
             Profile,
             case,
             lambda: profile_step(self.subject(case), session=self.session_id, trace=trace),
-            lambda _found: trace is None or trace.exists(),
+            lambda found: (
+                found.blocks == self.blocks(case).names and (trace is None or trace.exists())
+            ),
         )
 
     def work(self, case: Case) -> Work:
@@ -282,9 +288,11 @@ class Harness:
                 operations=count_work(blocks.model, blocks, sample, dtype=self.dtype),
             )
 
-        return self._measured(Work, case, count)
+        return self._measured(
+            Work, case, count, lambda found: found.blocks == self.blocks(case).names
+        )
 
-    @cached_property
+    @property
     def ceiling(self) -> Ceiling:
         """What the device can do at most."""
         return self.notebook.ceiling(
@@ -293,8 +301,12 @@ class Harness:
         )
 
     def block_times(self, case: Case) -> list[BlockTime]:
-        """Every block of `case` by all three sources."""
-        return block_times(self.curve(case), self.ledger(case), self.profile(case))
+        """Every block of `case` by all three sources; by the others where one failed."""
+        return block_times(
+            self.curve(case),
+            _if_possible(lambda: self.ledger(case)),
+            _if_possible(lambda: self.profile(case)),
+        )
 
     def run(self, case: Case) -> Run:
         """The real run of `case` against its unfrozen twin."""
@@ -308,21 +320,21 @@ class Harness:
                 session=self.session_id,
                 budget_s=self._budget_s(self.settings.run_budget_s),
                 total_steps=STEPS if self.timed else SMOKE_STEPS,
+                budgets=self.budgets,
                 progress=self.progress,
             ),
             lambda found: (found.schedule, found.total_steps) == (RUN_SCHEDULE, STEPS),
         )
 
     def comparison(self, case: Case) -> Comparison:
-        """All predictions for `case` against its real run."""
-        run = self.run(case)
+        """All predictions for `case` against its real run; without those whose source failed."""
         return compare(
             self.curve(case),
             RUN_SCHEDULE,
-            run,
-            ledger=self.ledger(case),
-            work=self.work(case),
-            ceiling=self.ceiling,
+            self.run(case),
+            ledger=_if_possible(lambda: self.ledger(case)),
+            work=_if_possible(lambda: self.work(case)),
+            ceiling=_if_possible(lambda: self.ceiling),
             budgets=self.budgets,
         )
 
@@ -359,3 +371,11 @@ class Harness:
         if len(self.records) > before:
             self.done(EFFORT.get(kind, 0.0))
         return found
+
+
+def _if_possible(measure: Callable[[], Kind]) -> Kind | None:
+    """What `measure` gives; None where it failed, which is a row of the results by then."""
+    try:
+        return measure()
+    except Exception:
+        return None

@@ -99,7 +99,10 @@ class Notebook:
         if key not in self._made:
             found = self._store.ceilings(dtype, self._here) if self._store else []
             self._made[key] = found[0] if found else measure()
-            self.records.append(self._made[key]) if found else self.keep(self._made[key])
+            if found:
+                self.records.append(found[0])
+            else:
+                self.keep(self._made[key])
         ceiling: Ceiling = self._made[key]
         return ceiling
 

@@ -1,5 +1,6 @@
 """What a bench session ends with: the saving by every source, block times, and the error that was paid."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from freezeout.commands.table import percent, table
-from freezeout.perf.block_times import block_times, conservation, hook_cost
+from freezeout.perf.block_times import block_times, hook_cost
 from freezeout.perf.comparison import PREDICTIONS, Comparison, compare
 from freezeout.perf.prediction_budgets import BUDGETS, Budgets
 from freezeout.perf.records import (
@@ -141,25 +142,24 @@ class Summary:
         if rows:
             yield ""
             yield "the backward pass by block: stage ledger, differences of totals, profiler"
-            header = ["model", "sum of blocks less whole", "cost of hooks", "blocks that differ"]
-            yield from table([*header, "what the step waits for"], rows).splitlines()
+            header = ["model", "sum of blocks less whole", "blocks that differ", "the step is"]
+            yield from table(header, rows).splitlines()
 
     def _block_row(self, ledger: Ledger) -> list[str]:
         config = ledger.config
         profile = self._of(Profile, config)
         rows = block_times(self._of(Curve, config), ledger, profile)
         reasons = Counter(
-            r.partition(": ")[2].partition(":")[0] for row in rows for r in row.remarks
+            re.split("[:;]", remark.partition(": ")[2])[0] for row in rows for remark in row.remarks
         )
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         different = sum(bool(row.remarks) for row in rows)
         used = usage(ledger, profile, self._of(Work, config), self._ceiling(config))
         return [
             config.title,
-            percent(conservation(ledger)),
             percent(hook_cost(ledger)),
             f"{different} of {len(rows)}{f' ({why})' if why else ''}",
-            used.verdict.partition(":")[0],
+            used.bound,
         ]
 
     def _repetitions(self) -> Iterator[str]:

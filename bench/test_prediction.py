@@ -29,7 +29,7 @@ def test_real_run(harness: Harness, case: Case, request: pytest.FixtureRequest) 
 def test_prediction_keeps_its_budget(harness: Harness, case: Case, source: str) -> None:
     found = harness.comparison(case)
     error = found.error(source)
-    assert error is not None
+    assert error is not None, f"{source} has nothing to say: what it is made from failed"
     told = (
         f"{harness.config(case).title}, {source}: {percent(found.sources[source])} predicted, real run "
         f"{percent(found.real)}, off by {100 * error.value:+.1f} [{100 * error.low:+.1f}, "

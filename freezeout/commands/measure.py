@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from freezeout.perf.curve import Progress
-    from freezeout.perf.records import Curve, Ledger, Profile, Record, Session
+    from freezeout.perf.records import Curve, Ledger, Record, Session
     from freezeout.perf.workload import Subject
 
 
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, and store if asked to; returns the exit code."""
     from freezeout.commands.measure_lines import block_lines, curve_lines
     from freezeout.perf.environment import new_session
+    from freezeout.perf.profile import profile_step
     from freezeout.perf.progress import progress_bar
     from freezeout.perf.results import ResultsFile
 
@@ -62,19 +63,23 @@ def run(args: argparse.Namespace) -> int:
     store = ResultsFile(args.results, resume=True) if args.results else None
     subject = _subject(args, device)
     session = new_session(device)
-    kept: list[Record] = [session]
+
+    def keep(record: "Record") -> None:
+        if store:
+            store.append(record)
+
     with progress_bar(shown=not args.no_progress) as progress:
         curve = _curve(args, subject, session, progress)
-    kept.append(curve)
+    keep(session)
+    keep(curve)
     print(curve_lines(curve, specs, str(session.environment["device_name"])), flush=True)
     if args.blocks:
         with progress_bar(shown=not args.no_progress) as progress:
-            ledger, profile = _split(args, subject, session, progress)
-        kept += [ledger, profile]
+            ledger = _ledger(args, subject, session, progress)
+        keep(ledger)
+        profile = profile_step(subject, session=session.session, trace=args.trace)
+        keep(profile)
         print(block_lines(curve, ledger, profile), flush=True)
-    if store:
-        for record in kept:
-            store.append(record)
     return 0
 
 
@@ -83,6 +88,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"`--batch-size` must be at least 2, got {args.batch_size}.")
     if args.trace and not args.blocks:
         raise ValueError("`--trace` goes with `--blocks`.")
+    if args.trace:
+        args.trace.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after measuring
     if args.trace and not args.trace.name.endswith(".json.gz"):
         raise ValueError(f"`--trace` must be a .json.gz file, got {args.trace}.")
     if args.blocks and args.mode == "compile":
@@ -118,16 +125,14 @@ def _curve(
     )
 
 
-def _split(
+def _ledger(
     args: argparse.Namespace, subject: "Subject", session: "Session", progress: "Progress"
-) -> "tuple[Ledger, Profile]":
+) -> "Ledger":
     from freezeout.perf.ledger import measure_ledger
-    from freezeout.perf.profile import profile_step
 
-    ledger = measure_ledger(
+    return measure_ledger(
         subject, session=session.session, budget_s=args.budget_s / 4, progress=progress
     )
-    return ledger, profile_step(subject, session=session.session, trace=args.trace)
 
 
 def _levels(text: str | None) -> list[int] | None:

@@ -69,7 +69,8 @@ def block_lines(curve: Curve, ledger: Ledger, profile: Profile) -> str:
         [
             "",
             table(header, [_block_row(row, remarks) for row in rows]),
-            f"ledger: {len(ledger.block_ms)} rounds at level 0, its hooks cost {percent(hook_cost(ledger))}; "
+            f"ledger: {len(ledger.block_ms)} rounds at level 0, in sum {percent(hook_cost(ledger))} off "
+            "the backward pass without hooks; "
             "freezing saves: by the ledger, on top of all blocks before",
             *(f"({number}) {remark}" for number, remark in enumerate(remarks, start=1)),
         ]

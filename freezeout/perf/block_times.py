@@ -18,11 +18,10 @@ from freezeout.perf.records import Curve, Ledger, Profile
 from freezeout.perf.saving import step_ms
 from freezeout.perf.share import backward_share
 from freezeout.perf.statistics import Array, Estimate, difference, median
+from freezeout.perf.usage import usage
 
 NEGLIGIBLE = 0.01
 """Share of the whole backward pass below which two sources are not said to differ."""
-LAUNCH_BOUND = 0.7
-"""Share of the backward pass that kernels must fill on a GPU, or launching them decides its time."""
 SLOWED = 0.03
 """How far the profiler's total may be from the ledger's before that is named as a reason."""
 
@@ -55,16 +54,13 @@ def ledger_level_ms(ledger: Ledger) -> Array:
 
 
 def hook_cost(ledger: Ledger) -> Estimate:
-    """How much longer the backward pass is with the ledger's hooks than without, as a share; paired within rounds."""
-    hooked, plain = (
-        np.median(np.asarray(rows), axis=1)
-        for rows in (ledger.hooked_ms, ledger.plain_ms["backward"])
-    )
-    return median(hooked / plain - 1)
+    """How much the blocks add up to beyond the whole backward pass without hooks, as a share; paired within rounds."""
+    summed = np.median(np.asarray(ledger.block_ms).sum(axis=-1), axis=1)
+    return median(summed / np.median(ledger.plain_ms["backward"], axis=1) - 1)
 
 
 def conservation(ledger: Ledger) -> Estimate:
-    """Sum of all blocks over the whole of the same backward passes, less 1."""
+    """Sum of all blocks over the whole of the same backward passes, less 1: whether nothing is lost in between."""
     summed, whole = np.asarray(ledger.block_ms).sum(axis=(1, 2)), np.sum(ledger.hooked_ms, axis=1)
     return median(summed / whole - 1)
 
@@ -86,7 +82,12 @@ def block_times(
     differences = _differences(curve) if curve else [None] * len(names)
     profiles = _columns(_profile_ms(profile)) if profile else [None] * len(names)
     total = ledger_rounds_ms(ledger).sum(axis=1) if ledger else None
-    judge = _Judge(total=None if total is None else median(total).value, profile=profile)
+    judge = _Judge(
+        total=None if total is None else median(total).value,
+        profile=profile,
+        launch_bound=ledger is not None
+        and usage(ledger, profile, None, None).bound == "launch-bound",
+    )
     return [
         BlockTime(
             block=name,
@@ -135,6 +136,8 @@ class _Judge:
     total: float | None
     """Milliseconds of the whole backward pass by the ledger."""
     profile: Profile | None
+    launch_bound: bool
+    """Whether steps wait for the host to launch kernels."""
 
     def remarks(
         self,
@@ -189,16 +192,6 @@ class _Judge:
         assert self.profile is not None
         assert self.total
         return float(np.median(_profile_ms(self.profile).sum(axis=1))) / self.total
-
-    @property
-    def launch_bound(self) -> bool:
-        """Whether kernels leave much of a GPU's backward pass empty."""
-        return bool(
-            self.profile
-            and self.total
-            and self.profile.unit == "kernels"
-            and self._profiled_share < LAUNCH_BOUND
-        )
 
 
 def _scaled(estimate: Estimate, scale: float) -> Estimate:

@@ -12,6 +12,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from freezeout.perf.machine import slowed
 from freezeout.perf.prediction import (
     flops_saving,
     ledger_saving,
@@ -19,6 +20,7 @@ from freezeout.perf.prediction import (
     roofline_saving,
 )
 from freezeout.perf.prediction_budgets import BUDGETS
+from freezeout.perf.prediction_budgets import PREDICTIONS as PREDICTIONS
 from freezeout.perf.records import Ceiling, Curve, Ledger, Run, ScheduleSpec, Work
 from freezeout.perf.saving import (
     DISTURBED,
@@ -29,7 +31,6 @@ from freezeout.perf.saving import (
 )
 from freezeout.perf.statistics import Estimate, Verdict, agreement, difference, exactly
 
-PREDICTIONS = ("calc_speedup", "FLOPs", "roofline", "stage ledger", "measured curve")
 SOURCES = (*PREDICTIONS, "real run")
 
 
@@ -43,7 +44,7 @@ class Comparison:
     budgets: Mapping[str, float]
     """How far each prediction may be off, as a share of the step time."""
     disturbed: bool = False
-    """Whether something else took so much of the real run's time that it decides nothing."""
+    """Whether something else took so much of the real run's time, or heat slowed it, that it decides nothing."""
 
     @property
     def measured(self) -> Estimate:
@@ -79,9 +80,9 @@ class Comparison:
             return None
         return "UNDECIDED" if self.disturbed else agreement(error, self.budgets[source])
 
-    def by_source(self) -> Mapping[str, Estimate | None]:
-        """Estimates under their names in `SOURCES`."""
-        return self.sources
+
+def _disturbed(run: Run) -> bool:
+    return disturbance(run) > DISTURBED or any(slowed(each) for each in run.conditions)
 
 
 def compare(
@@ -123,5 +124,5 @@ def compare(
         spec=spec,
         sources=dict(zip(SOURCES, values, strict=True)),
         budgets=budgets or BUDGETS[curve.config.device],
-        disturbed=run is not None and disturbance(run) > DISTURBED,
+        disturbed=run is not None and _disturbed(run),
     )

@@ -1,62 +1,79 @@
 """The stage ledger: splits one backward pass over the blocks, by marks that hooks set as it goes from block to block.
 
-A hook on the node that the backward pass runs first in each block marks the moment when it gets there; one mark after
-`backward()` closes the last interval, so the intervals add up to the whole. Steps with hooks alternate with steps
-without, which show what the hooks cost and what a step takes by device, wall and host.
+The backward pass leaves a block when it has the gradient of the block's first-used parameter: a hook there sets a mark.
+One mark after `backward()` closes the last interval, so the intervals add up to the whole. Steps with hooks alternate
+with steps without, which show what the hooks cost and what a step takes by device, wall and host. A round during which
+the device was throttled is made again, as for a cost curve.
 """
 
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from freezeout.blocks import Block, Blocks
 from freezeout.numerics import numerics
 from freezeout.perf.budget import Budget
 from freezeout.perf.clock import Clock, clock_for
 from freezeout.perf.conditions import Watcher, around, conditions_for
-from freezeout.perf.curve import Progress
+from freezeout.perf.curve import MAX_REDONE, Progress
 from freezeout.perf.flops import count_flops
-from freezeout.perf.graph import block_spans
 from freezeout.perf.records import PHASES, Ledger
 from freezeout.perf.statistics import MIN_ROUNDS
 from freezeout.perf.workload import Subject, Workload
 
 TURN_STEPS = 2
-"""Steps of one kind before it is the other's turn; a round has two turns of each, in ABBA order."""
+"""Counted steps of one kind before it is another's turn; a round has two turns of each, there and back."""
 WARMUP_STEPS = 3
 MAX_ROUNDS = 40
 """More would fill the results file and not the interval."""
 
 
-@dataclass(kw_only=True)
-class _HookedStep:
-    """Marks of one backward pass, by block."""
+class _Hooks:
+    """A mark for each block, set when the backward pass leaves it."""
 
-    workload: Workload
-    clock: Clock
-    marks: dict[int, Any] = field(default_factory=dict)
+    def __init__(self, blocks: Blocks, clock: Clock) -> None:
+        self.blocks = blocks
+        self.clock = clock
+        self.marks: dict[int, Any] = {}
+        self._handles = [
+            parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                partial(self._mark, block.index)
+            )
+            for block in blocks
+            for parameter in [_first_trained(block)]
+            if parameter is not None
+        ]
 
-    def prepare(self, loss: Tensor) -> None:
-        spans = block_spans(loss, self.workload.blocks)
-        for block, node in enumerate(spans.last_nodes):
-            if node is not None:
-                node.register_prehook(lambda _grads, block=block: self._mark(block))
-
-    def _mark(self, block: int) -> None:
+    def _mark(self, block: int, _parameter: Tensor) -> None:
         self.marks[block] = self.clock.mark()
 
-    def block_ms(self, start: Any, end: Any) -> list[float]:
-        """Milliseconds of each block; the one that comes first takes what lies before its mark (the loss)."""
-        found = [0.0] * len(self.workload.blocks)
-        order = sorted(self.marks, reverse=True)
-        ends = [*(self.marks[block] for block in order[1:]), end]
-        begins = [start, *ends[:-1]]
-        for block, begin, until in zip(order, begins, ends, strict=True):
-            found[block] = self.clock.elapsed_ms(begin, until)
-        return found
+    def take(self) -> dict[int, Any]:
+        """The marks of the step just taken, in the order in which they were set.
+
+        Raises:
+            ValueError: the backward pass did not go through the blocks from the last to the first.
+        """
+        marks, self.marks = self.marks, {}
+        order = list(marks)
+        wrong = next((j for i, j in pairwise(order) if j > i), None)
+        if not order or wrong is not None:
+            where = "no block" if wrong is None else f"block {self.blocks[wrong].name} out of turn"
+            raise ValueError(f"the backward pass met {where}, so it cannot be split by block.")
+        return marks
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+def _first_trained(block: Block) -> Tensor | None:
+    return next((p for p in block.parameters if p.requires_grad), None)
 
 
 @dataclass(kw_only=True)
@@ -106,16 +123,22 @@ def measure_ledger(
         workload = Workload(subject)
         ledger = _empty(subject, workload, session)
         for _ in range(WARMUP_STEPS):
-            _hooked(workload, clock)
+            workload.step(clock)
         rng = random.Random(0)
         budget = Budget(budget_s)
         while True:
             before = watcher.read()
             made = _round(workload, clock, rng)
-            ledger = _added(ledger, made, around(before, watcher.read()))
+            after = watcher.read()
+            done = len(ledger.block_ms) + ledger.redone_rounds + 1
+            may_redo = ledger.redone_rounds < MAX_REDONE and budget.allows(done)
+            if watcher.throttled(before, after) and may_redo:
+                ledger = replace(ledger, redone_rounds=ledger.redone_rounds + 1)
+                continue
+            ledger = _added(ledger, made, around(before, after))
             rounds = len(ledger.block_ms)
             progress(f"{subject.config.model}: ledger, round {rounds}", budget.spent_s / budget_s)
-            if rounds >= min_rounds and (rounds >= MAX_ROUNDS or not budget.allows(rounds)):
+            if rounds >= min_rounds and (rounds >= MAX_ROUNDS or not budget.allows(done)):
                 return ledger
 
 
@@ -155,7 +178,7 @@ def _added(ledger: Ledger, made: _Round, conditions: Mapping[str, Any]) -> Ledge
 
 def _round(workload: Workload, clock: Clock, rng: random.Random) -> _Round:
     made = _Round()
-    turns = [_hooked_turn, _plain_turn]
+    turns = [_hooked_turn, _plain_turn, _wall_turn]
     rng.shuffle(turns)
     for turn in [*turns, *reversed(turns)]:
         turn(workload, clock, made)
@@ -163,27 +186,46 @@ def _round(workload: Workload, clock: Clock, rng: random.Random) -> _Round:
 
 
 def _hooked_turn(workload: Workload, clock: Clock, made: _Round) -> None:
-    steps = [_hooked(workload, clock) for _ in range(TURN_STEPS)]
+    workload.step(clock)  # not counted: so that on a GPU the host is ahead when counting starts
+    hooks = _Hooks(workload.blocks, clock)
+    try:
+        steps = [(workload.step(clock), hooks.take()) for _ in range(TURN_STEPS)]
+    finally:
+        hooks.remove()
     clock.synchronize()
-    for step, (_, start, end, _) in steps:
-        made.block_ms.append(step.block_ms(start, end))
+    for (_, start, end, _), marks in steps:
+        made.block_ms.append(_split(marks, start, end, len(workload.blocks), clock))
         made.hooked_ms.append(clock.elapsed_ms(start, end))
 
 
-def _hooked(workload: Workload, clock: Clock) -> tuple[_HookedStep, tuple[Any, Any, Any, Any]]:
-    step = _HookedStep(workload=workload, clock=clock)
-    return step, workload.step(clock, step.prepare)
+def _split(
+    marks: Mapping[int, Any], start: Any, end: Any, blocks: int, clock: Clock
+) -> list[float]:
+    """Milliseconds of each block; the last one takes the loss, the first one what follows its mark."""
+    found = [0.0] * blocks
+    ends = [*list(marks.values())[:-1], end]
+    for block, begin, until in zip(marks, [start, *ends[:-1]], ends, strict=True):
+        found[block] = clock.elapsed_ms(begin, until)
+    return found
 
 
 def _plain_turn(workload: Workload, clock: Clock, made: _Round) -> None:
+    workload.step(clock)
+    steps = [workload.step(clock) for _ in range(TURN_STEPS)]
+    clock.synchronize()
+    made.step_ms.append(clock.elapsed_ms(steps[0][0], steps[-1][-1]) / TURN_STEPS)
+    for marks in steps:
+        for phase, (begin, end) in zip(PHASES, pairwise(marks), strict=True):
+            made.plain_ms[phase].append(clock.elapsed_ms(begin, end))
+
+
+def _wall_turn(workload: Workload, clock: Clock, made: _Round) -> None:
+    """Times steps from an idle device to an idle device, as somebody beside it would."""
     clock.synchronize()
     begun = clock.host_ms()
-    marks = [workload.step(clock) for _ in range(TURN_STEPS)]
+    for _ in range(TURN_STEPS):
+        workload.step(clock)
     queued = clock.host_ms()
     clock.synchronize()
     made.wall_ms.append((clock.host_ms() - begun) / TURN_STEPS)
     made.queue_ms.append((queued - begun) / TURN_STEPS)
-    made.step_ms.append(clock.elapsed_ms(marks[0][0], marks[-1][-1]) / TURN_STEPS)
-    for points in marks:
-        for phase, begin, end in zip(PHASES, points, points[1:], strict=False):
-            made.plain_ms[phase].append(clock.elapsed_ms(begin, end))

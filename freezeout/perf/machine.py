@@ -44,7 +44,12 @@ def around(before: Mapping[str, Any], after: Mapping[str, Any]) -> Reading:
 
 def throttled(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether the device was slowed by heat or by its power brake between two readings, so far as is known."""
-    return any(reason in SLOWED for reason in _listed(around(before, after).get("throttle")))
+    return slowed(around(before, after))
+
+
+def slowed(condition: Mapping[str, Any]) -> bool:
+    """Whether the device was slowed by heat or by its power brake, by what `around` made of two readings."""
+    return any(reason in SLOWED for reason in _listed(condition.get("throttle")))
 
 
 def _both(before: Any, after: Any) -> Any:

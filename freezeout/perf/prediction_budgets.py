@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 DEVICES = ("cpu", "cuda")
-BUDGETED = ("calc_speedup", "FLOPs", "roofline", "stage ledger", "measured curve")
+PREDICTIONS = ("calc_speedup", "FLOPs", "roofline", "stage ledger", "measured curve")
 Budgets = Mapping[str, Mapping[str, float]]
 """Share of step time by kind of device and source."""
 
@@ -35,9 +35,9 @@ def _parsed(text: str) -> Budgets:
         if device not in DEVICES or not isinstance(table, dict):
             raise ValueError(f"`{device}` must be a table named {' or '.join(DEVICES)}.")
         for source, points in table.items():
-            if source not in BUDGETED:
+            if source not in PREDICTIONS:
                 raise ValueError(
-                    f"`{source}` in [{device}] is no prediction; known are {', '.join(BUDGETED)}."
+                    f"`{source}` in [{device}] is no prediction; known are {', '.join(PREDICTIONS)}."
                 )
             if isinstance(points, bool) or not isinstance(points, int | float) or not points > 0:
                 raise ValueError(

@@ -16,6 +16,7 @@ from freezeout.perf.conditions import Watcher, around, conditions_for
 from freezeout.perf.curve import Progress
 from freezeout.perf.records import Curve, Pass, Run, ScheduleSpec
 from freezeout.perf.saving import TURN
+from freezeout.perf.statistics import Verdict
 from freezeout.perf.workload import Subject, Workload
 from freezeout.scheduler import FreezeOutLR
 
@@ -87,11 +88,14 @@ def time_run(
     session: str,
     budget_s: float,
     total_steps: int = STEPS,
+    budgets: Mapping[str, float] | None = None,
     progress: Progress = lambda _what, _share: None,
     clock: Clock | None = None,
     watcher: Watcher | None = None,
 ) -> Run:
-    """Time whole passes until it is decided whether they agree with `curve`, or the budget is spent.
+    """Time whole passes until it is decided whether they agree with `curve`, or the time is spent.
+
+    That they do not agree is believed only when two passes in a row say so: each look is another chance to be misled.
 
     Args:
         subject: what to train.
@@ -100,6 +104,7 @@ def time_run(
         session: id of the session the record belongs to.
         budget_s: seconds after which no new pass is started; one pass is made all the same.
         total_steps: steps of one pass.
+        budgets: how far each prediction may be off, as a share; the defaults if None.
         progress: called after every pass.
         clock: that times the device; the device's own by default.
         watcher: of the machine's conditions; the device's own by default.
@@ -107,6 +112,7 @@ def time_run(
     watcher = watcher or conditions_for(torch.device(subject.config.device))
     budget = Budget(budget_s)
     passes: list[Pass] = []
+    verdicts: list[Verdict | None] = []
     conditions: list[Mapping[str, Any]] = []
     while True:
         before = watcher.read()
@@ -122,6 +128,7 @@ def time_run(
             conditions=tuple(conditions),
         )
         progress(f"{subject.config.model}: pass {len(passes)}", budget.spent_s / budget_s)
-        decided = compare(curve, spec, run).verdict != "UNDECIDED"
+        verdicts.append(compare(curve, spec, run, budgets=budgets).verdict)
+        decided = verdicts[-1] == "AGREES" or verdicts[-2:] == ["DISAGREES"] * 2
         if decided or not budget.allows(len(passes)):
             return run

@@ -151,6 +151,8 @@ class Ledger:
     """The same until the host had queued the round's work and began to wait; equal to `wall_ms` on a CPU."""
     conditions: tuple[Mapping[str, Any], ...] = ()
     """What the machine was like around each round."""
+    redone_rounds: int = 0
+    """As in `Curve`."""
     repeat: int = 0
     """As in `Curve`."""
 

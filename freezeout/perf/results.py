@@ -30,6 +30,8 @@ READABLE = (1, 2)
 """Schemas that can be read; 2 added kinds of records, and fields that are empty in records of 1."""
 IDENTITY = ("device_name", "torch", "cuda", "threads", "freezeout")
 """Keys of a session's environment that must match before its measurements are taken for this machine's."""
+RESUMED = (*IDENTITY, "git_commit", "timm", "torchvision")
+"""The same before a measurement is taken over instead of made again: it must be of this very code, too."""
 Case = TypeVar("Case", Work, Curve, Ledger, Profile, Run, Training, Failed)
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 _NESTED = {"config": Config, "schedule": ScheduleSpec}
@@ -121,7 +123,7 @@ def _reason(error: Exception) -> str:
 
 
 def _same_identity(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(one.get(key) == other.get(key) for key in IDENTITY)
+    return all(one.get(key) == other.get(key) for key in RESUMED)
 
 
 class ResultsFile:
@@ -155,7 +157,7 @@ class ResultsFile:
     def finished(
         self, kind: type[Case], config: Config, environment: Mapping[str, Any]
     ) -> list[Case]:
-        """Records of `kind` for `config` that the file holds from this same machine and software."""
+        """Records of `kind` for `config` that the file holds from this same machine and code."""
         here = self._sessions(environment)
         return [
             r

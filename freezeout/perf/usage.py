@@ -1,6 +1,7 @@
 """Where the time of an unfrozen training step goes, and how much of the device it uses. What is not known is None."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,9 @@ BUSY = 0.8
 """Share of the device's time that kernels must fill for it not to wait."""
 QUEUING = 0.9
 """Share of the wall time that the host must spend on queuing work for it to be what the step waits for."""
+
+
+Bound = Literal["launch-bound", "device-bound", "neither alone", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +34,17 @@ class Usage:
     """`summed_ms` over `device_ms`."""
     unit: str | None
     """What was added up: kernels or operators."""
-    verdict: str
-    """`launch-bound`, `device-bound`, `neither alone` or `unknown`, with the reason."""
+    bound: Bound
+    """What the step waits for."""
+    reason: str
+    """Why that is said."""
     utilization: Utilization | None
     """Achieved FLOP/s and bytes/s and their shares of the measured ceilings; None without work or ceiling."""
+
+    @property
+    def verdict(self) -> str:
+        """What the step waits for, and why that is said."""
+        return f"{self.bound}: {self.reason}"
 
 
 def usage(
@@ -45,6 +56,7 @@ def usage(
     )
     summed = median(summed_ms(profile)) if profile else None
     busy = summed.value / device.value if summed and device.value else None
+    bound, reason = _bound(profile, busy, queue.value / wall.value)
     return Usage(
         device_ms=device,
         wall_ms=wall,
@@ -52,7 +64,8 @@ def usage(
         summed_ms=summed,
         busy=busy,
         unit=profile.unit if profile else None,
-        verdict=_verdict(profile, busy, queue.value / wall.value),
+        bound=bound,
+        reason=reason,
         utilization=utilization(work, ceiling, device.value) if work and ceiling else None,
     )
 
@@ -64,16 +77,15 @@ def summed_ms(profile: Profile) -> Array:
     return total
 
 
-def _verdict(profile: Profile | None, busy: float | None, queuing: float) -> str:
+def _bound(profile: Profile | None, busy: float | None, queuing: float) -> tuple[Bound, str]:
     if profile is None or busy is None:
-        return "unknown: nothing was profiled"
+        return "unknown", "nothing was profiled"
     filled = f"{profile.unit} fill {100 * busy:.0f} % of the step"
     if profile.unit == "operators":
         if busy > 1:
-            return "device-bound: host and device are one, and profiling made its operators slower"
-        return f"device-bound: host and device are one; {filled}, the rest is Python and autograd"
-    if busy < BUSY and queuing > QUEUING:
-        return f"launch-bound: {filled}, and the host queues for {100 * queuing:.0f} % of it"
+            return "device-bound", "host and device are one; profiling made its operators slower"
+        return "device-bound", f"host and device are one; {filled}, the rest is Python and autograd"
+    queues = f"the host queues for {100 * queuing:.0f} % of it"
     if busy >= BUSY:
-        return f"device-bound: {filled}"
-    return f"neither alone: {filled}, the host queues for {100 * queuing:.0f} % of it"
+        return "device-bound", filled
+    return ("launch-bound" if queuing > QUEUING else "neither alone"), f"{filled}, {queues}"

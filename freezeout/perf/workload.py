@@ -1,5 +1,6 @@
 """A model, its optimizer and real input, ready to take training steps at any freeze level."""
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import cycle
@@ -85,6 +86,8 @@ class Workload:
         self.device = torch.device(config.device)
         if self.device.type == "cpu":
             keep_heap()
+        else:
+            gc.collect()  # earlier workloads are cycles of model and hook, and would count as peak memory
         torch.manual_seed(seed)
         module = subject.build()
         self.blocks = _blocks(module, subject)
@@ -97,23 +100,11 @@ class Workload:
         )
         self._batches = cycle(batches(config, self.device))
 
-    def step(
-        self, clock: Clock, prepare: Callable[[Tensor], None] | None = None
-    ) -> tuple[Any, Any, Any, Any]:
-        """Take one training step.
-
-        Args:
-            clock: that marks the time.
-            prepare: called with the loss before the backward pass, within the time of the forward pass.
-
-        Returns:
-            The clock's marks at the start and after forward, backward and optimizer.
-        """
+    def step(self, clock: Clock) -> tuple[Any, Any, Any, Any]:
+        """Take one training step; returns the clock's marks at its start and after forward, backward and optimizer."""
         images, labels = next(self._batches)
         start = clock.mark()
         loss = self.loss(images, labels)
-        if prepare is not None:
-            prepare(loss)
         forward = clock.mark()
         loss.backward()  # type: ignore[no-untyped-call]
         backward = clock.mark()

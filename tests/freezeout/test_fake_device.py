@@ -82,6 +82,7 @@ def test_the_ledger_adds_up_to_the_whole_backward_pass():
     ledger = ledger_on(FakeDevice(noise=0.05), min_rounds=20)
     assert np.asarray(ledger.block_ms).sum(axis=-1) == pytest.approx(np.asarray(ledger.hooked_ms))
     assert abs(conservation(ledger).value) < 1e-12
+    assert abs(hook_cost(ledger).value) < 0.05
 
 
 def test_what_the_hooks_cost_is_seen():
@@ -90,6 +91,13 @@ def test_what_the_hooks_cost_is_seen():
     found = hook_cost(ledger_on(FakeDevice(mark_ms=per_mark))).value
     # All marks between the pass's own two are the hooks'; the pass itself holds one of its own.
     assert found == pytest.approx(0.01, rel=0.05)
+
+
+def test_a_ledger_in_the_heat_is_made_again_too():
+    found = ledger_on(FakeDevice(hot=((500.0, 900.0),)), min_rounds=6, budget_s=60)
+    assert found.redone_rounds >= 1
+    for steps in found.block_ms:
+        assert steps == [pytest.approx(IN_LEDGER)] * len(steps)
 
 
 def test_steps_by_device_wall_and_host_are_told():

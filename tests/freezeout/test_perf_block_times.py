@@ -105,7 +105,8 @@ def test_a_gap_at_the_frontier_is_explained_by_the_missing_input_gradient():
 
 def test_what_the_frontier_does_not_explain_is_called_unexplained():
     first, second, _ = remarks_of(curve_of(saves_ms=(3.5, 6.0)), ledger_of(), None)
-    assert first == second[:0] or first[0].startswith("ledger and difference: unexplained")
+    assert len(first) == 1
+    assert first[0].startswith("ledger and difference: unexplained")
     assert not second  # equal to the ledger as it is
 
 
@@ -121,7 +122,7 @@ def test_sources_that_agree_have_no_remark():
         (profile_of([2.4, 7.2, 3.6]), "profiling makes every operator slower by 20 %"),
         (profile_of([1.6, 4.8, 2.4]), "operators are 80 % of the pass, the rest lies between"),
         (profile_of([1.6, 4.8, 2.4], unit="kernels"), "they fill 80 % of the pass"),
-        (profile_of([1.0, 3.0, 1.5], unit="kernels"), "launch-bound"),
+        (profile_of([0.5, 1.5, 0.75], unit="kernels"), "launch-bound"),
         (profile_of([4.0, 12.0, 6.0], unit="kernels", streams=3), "overlaps on 3 streams"),
         (profile_of([4.0, 4.0, 3.0]), "unexplained"),
     ],

@@ -288,11 +288,11 @@ def test_a_real_run_on_a_drifting_machine_is_still_its_twin_s_equal():
 def test_all_sources_stand_side_by_side():
     curve, run = curve_of(), run_of()
     found = compare(curve, CUBIC, run)
-    assert tuple(found.by_source()) == SOURCES
-    assert found.by_source()["real run"].value == pytest.approx(by_hand(TOTAL_MS, CUBIC, 200))
-    assert found.by_source()["FLOPs"].value == flops_saving(curve, CUBIC, 200)
-    assert found.by_source()["calc_speedup"].value == published_saving(curve, CUBIC)
-    assert found.by_source()["measured curve"].n == 6
+    assert tuple(found.sources) == SOURCES
+    assert found.sources["real run"].value == pytest.approx(by_hand(TOTAL_MS, CUBIC, 200))
+    assert found.sources["FLOPs"].value == flops_saving(curve, CUBIC, 200)
+    assert found.sources["calc_speedup"].value == published_saving(curve, CUBIC)
+    assert found.sources["measured curve"].n == 6
     assert found.verdict == "AGREES"
 
 
