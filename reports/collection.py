@@ -1,18 +1,28 @@
 """From the records of results files to subjects, trainings, failures and machines."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-from freezeout.perf.records import Config, Curve, Failed, Record, Run, Session, Training
-from freezeout.perf.results import IDENTITY, ResultsError, encode, read
+from freezeout.perf.records import (
+    Ceiling,
+    Config,
+    Curve,
+    Failed,
+    Ledger,
+    Profile,
+    Record,
+    Run,
+    Session,
+    Training,
+    Work,
+)
+from freezeout.perf.results import ResultsError, encode, read
+from reports.cases import Case, gathered, of_kind, place
 from reports.checks import check
 from reports.labels import distinct, setup, slugs
 from reports.subject import Subject
 from reports.trained import Trained
-
-Kind = TypeVar("Kind", Session, Curve, Run, Training, Failed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,103 +68,91 @@ def collect(records: Sequence[Record]) -> Report:
     """
     for record in records:
         check(record)
-    if all(isinstance(record, Session) for record in records):
+    if all(isinstance(record, Session | Ceiling) for record in records):
         raise ResultsError(
             "the results hold no measurement, training or failure; nothing to report."
         )
     sessions = _sessions(records)
     subjects, failures = _measured(records, sessions)
-    trained = _trained(_of(Training, records), sessions, subjects)
+    trained = _trained(of_kind(Training, records), sessions, subjects)
     return Report(
         sessions=tuple(sessions.values()), subjects=subjects, trained=trained, failures=failures
     )
 
 
-def _of(kind: type[Kind], records: Iterable[Record]) -> list[Kind]:
-    return [record for record in records if isinstance(record, kind)]
-
-
 def _sessions(records: Sequence[Record]) -> dict[str, Session]:
     sessions: dict[str, Session] = {}
-    for session in _of(Session, records):
+    for session in of_kind(Session, records):
         if session.session in sessions:
             raise ResultsError(f"session {session.session!r} is described twice, differently.")
         sessions[session.session] = session
     return sessions
 
 
-def _place(session: Session | None) -> tuple[object, ...]:
-    """What must be equal before two records are taken to come from one machine."""
-    return tuple(session.environment.get(key) for key in IDENTITY) if session else ()
-
-
 def _measured(
     records: Sequence[Record], sessions: dict[str, Session]
 ) -> tuple[tuple[Subject, ...], tuple[Failure, ...]]:
-    curves, runs, failed = _of(Curve, records), _of(Run, records), _of(Failed, records)
-    homes = _homes(curves, runs, sessions)
-    heads: list[Curve | Run] = [*curves, *(own[0] for own in homes[len(curves) :])]
-    cases = [(head.config, sessions.get(head.session)) for head in heads]
-    lost = _first_of_each([(f.config, sessions.get(f.session)) for f in failed], known=cases)
-    names = distinct([*cases, *lost])
-    slug = slugs(names)
+    cases, lone = gathered(records, sessions)
+    failed = [*of_kind(Failed, records), *map(_without_first, lone)]
+    known: list[Setting] = [(case.config, case.session) for case in cases]
+    lost = _first_of_each([(f.config, sessions.get(f.session)) for f in failed], known=known)
+    names = distinct([*known, *lost])
     subjects = tuple(
-        Subject(
-            config=head.config,
-            session=sessions.get(head.session),
-            label=names[i],
-            slug=slug[i],
-            curve=curves[i] if i < len(curves) else None,
-            runs=tuple(homes[i]),
-        )
-        for i, head in enumerate(heads)
+        _subject(case, name, slug)
+        for case, name, slug in zip(cases, names, slugs(names), strict=False)
     )
-    known = list(zip([*cases, *lost], names, strict=True))
+    named = list(zip([*known, *lost], names, strict=True))
     failures = tuple(
-        Failure(label=_name(f, sessions, known), case=f.case, reason=f.reason) for f in failed
+        Failure(label=_name(f, sessions, named), case=f.case, reason=f.reason) for f in failed
     )
     return subjects, failures
 
 
-def _homes(
-    curves: Sequence[Curve], runs: Sequence[Run], sessions: dict[str, Session]
-) -> list[list[Run]]:
-    """Runs by the curve they belong to; runs without one follow, by configuration and machine."""
-    homes: list[list[Run]] = [[] for _ in curves]
-    for run in runs:
-        fitting = [i for i, curve in enumerate(curves) if _alike(curve, run, sessions)]
-        own = [i for i in fitting if curves[i].session == run.session]
-        orphans = range(len(curves), len(homes))
-        together = [i for i in orphans if _alike(homes[i][0], run, sessions)]
-        if place := own or fitting or together:
-            homes[place[-1]].append(run)
-        else:
-            homes.append([run])
-    return homes
-
-
-def _alike(one: Curve | Run, other: Run, sessions: dict[str, Session]) -> bool:
-    return one.config == other.config and _place(sessions.get(one.session)) == _place(
-        sessions.get(other.session)
+def _subject(case: Case, label: str, slug: str) -> Subject:
+    return Subject(
+        config=case.config,
+        session=case.session,
+        label=label,
+        slug=slug,
+        curve=case.last(Curve),
+        runs=tuple(case.all(Run)),
+        ledger=case.last(Ledger),
+        profile=case.last(Profile),
+        work=case.last(Work),
+        ceiling=case.ceiling,
+        repeats=tuple(case.repeats),
+        superseded=case.superseded,
     )
 
 
-Case = tuple[Config, Session | None]
+def _without_first(record: Curve | Ledger) -> Failed:
+    """A repetition of nothing as a visible row."""
+    return Failed(
+        session=record.session,
+        config=record.config,
+        case=f"{type(record).__name__.lower()}, repeat {record.repeat}",
+        reason="the measurement that it repeats is not in these results",
+    )
 
 
-def _first_of_each(cases: Sequence[Case], known: Sequence[Case]) -> list[Case]:
-    found: list[Case] = []
+Setting = tuple[Config, Session | None]
+
+
+def _first_of_each(cases: Sequence[Setting], known: Sequence[Setting]) -> list[Setting]:
+    found: list[Setting] = []
     for case in cases:
         if not any(_same_case(case, other) for other in (*known, *found)):
             found.append(case)
     return found
 
 
-def _same_case(one: Case, other: Case) -> bool:
-    return one[0] == other[0] and _place(one[1]) == _place(other[1])
+def _same_case(one: Setting, other: Setting) -> bool:
+    return one[0] == other[0] and place(one[1]) == place(other[1])
 
 
-def _name(failed: Failed, sessions: dict[str, Session], known: Sequence[tuple[Case, str]]) -> str:
+def _name(
+    failed: Failed, sessions: dict[str, Session], known: Sequence[tuple[Setting, str]]
+) -> str:
     case = (failed.config, sessions.get(failed.session))
     return next(name for other, name in known if _same_case(case, other))
 
@@ -184,7 +182,7 @@ def _training_names(groups: Sequence[list[Training]], sessions: dict[str, Sessio
 
 
 def _same_task(one: Training, other: Training, sessions: dict[str, Session]) -> bool:
-    places = (_place(sessions.get(each.session)) for each in (one, other))
+    places = (place(sessions.get(each.session)) for each in (one, other))
     same = one.config == other.config and one.dataset == other.dataset and one.lr == other.lr
     return same and next(places) == next(places)
 
@@ -216,12 +214,12 @@ def _curve_for(
     training: Training, sessions: dict[str, Session], subjects: Sequence[Subject]
 ) -> Subject | None:
     """The subject of the same model, options and blocks that is most like the training."""
-    here = _place(sessions.get(training.session))
+    here = place(sessions.get(training.session))
 
     def likeness(subject: Subject) -> tuple[bool, bool, int]:
         ours, theirs = setup(subject.config), setup(training.config)
         facts_shared = sum(a == b for a, b in zip(ours, theirs, strict=True))
-        same_place = _place(subject.session) == here
+        same_place = place(subject.session) == here
         return subject.config == training.config, same_place, facts_shared
 
     fitting = [s for s in subjects if _fits(s, training)]

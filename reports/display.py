@@ -1,13 +1,16 @@
 """Tables as a reader sees them: cells of text with units and intervals, for page and summary."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from freezeout.perf.comparison import SOURCES
 from freezeout.perf.records import PHASES
-from freezeout.perf.saving import DISTURBED, SOURCES, disturbance, stopwatch_saving
+from freezeout.perf.saving import DISTURBED, disturbance, stopwatch_saving
 from freezeout.perf.statistics import Estimate
 from reports.collection import Report
-from reports.subject import Saving, Subject
+from reports.saving import Saving
+from reports.subject import Subject
 from reports.tables import last_frozen
 from reports.text import (
     amount,
@@ -27,7 +30,7 @@ NONE = "–"
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Header and rows of text; the first column names the row."""
+    """Header and rows of text; the first column names the row. A cell may have several lines."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -40,45 +43,56 @@ class Table:
         return [(name, list(rows)) for name, rows in groupby(self.rows, key=lambda row: row[0])]
 
 
+NEWER = ("roofline", "stage ledger")
 INTERVALS = "Brackets are 95 % intervals."
 
 
 def summary(report: Report) -> Table:
     """Every schedule on every model by every source; failed cases are rows too."""
     names = dict.fromkeys([s.label for s in report.subjects] + [f.label for f in report.failures])
-    rows = [row for name in names for row in _model_rows(report, name)]
+    sources = shown_sources(report)
+    header = ("model", "schedule", *sources, "curve against run", "factor", "n")
+    rows = [row for name in names for row in _model_rows(report, name, sources)]
     return Table(
-        header=("model", "schedule", *SOURCES, "curve − run", "verdict", "factor", "n"),
-        rows=tuple(rows),
+        header=header,
+        rows=tuple((*row, *[NONE] * (len(header) - len(row))) for row in rows),
         note=f"Share of time (or FLOPs) saved. {INTERVALS} The factor is of the real run where "
         "there is one, else of the measured curve. n: rounds of the curve; passes and steps of the real "
         "run.",
     )
 
 
-def _model_rows(report: Report, name: str) -> list[tuple[str, ...]]:
+def shown_sources(report: Report) -> list[str]:
+    """The sources without those that a file of schema 1 cannot have, unless one of them is there."""
+    rows = [row for subject in report.subjects for row in subject.savings]
+    return [
+        source
+        for source in SOURCES
+        if source not in NEWER or any(row.sources[source] is not None for row in rows)
+    ]
+
+
+def _model_rows(report: Report, name: str, sources: Sequence[str]) -> list[tuple[str, ...]]:
     measured = [
-        _summary_row(s, row) for s in report.subjects if s.label == name for row in s.savings
+        _summary_row(s, row, sources)
+        for s in report.subjects
+        if s.label == name
+        for row in s.savings
     ]
     failed = [
-        (name, f"{f.case}: FAILED", *_reason_cells(f.reason))
+        (name, f"{f.case}: FAILED", " ".join(f.reason.split()))
         for f in report.failures
         if f.label == name
     ]
     return [*measured, *failed]
 
 
-def _reason_cells(reason: str) -> tuple[str, ...]:
-    return (" ".join(reason.split()), *[NONE] * (len(SOURCES) + 3))
-
-
-def _summary_row(subject: Subject, row: Saving) -> tuple[str, ...]:
+def _summary_row(subject: Subject, row: Saving, sources: Sequence[str]) -> tuple[str, ...]:
     has_curve = subject.curve is not None
     return (
         subject.label,
         row.spec.title,
-        *(percent(row.sources[source]) for source in SOURCES),
-        points(row.gap) if row.gap else NONE,
+        *(percent(row.sources[source]) for source in sources),
         _verdict(row, has_curve),
         times(speed_factor(row.best)),
         _repetitions(row),
@@ -88,20 +102,21 @@ def _summary_row(subject: Subject, row: Saving) -> tuple[str, ...]:
 def _verdict(row: Saving, has_curve: bool) -> str:
     if row.verdict is None:
         return "no real run" if has_curve else "no curve"
-    return f"{row.verdict} (±{100 * (row.tolerance or 0):g} pp)"
+    return f"{row.verdict} (±{100 * row.tolerance:g} pp)\n{points(row.gap)}"
 
 
 def _repetitions(row: Saving) -> str:
     parts = [counted(row.rounds, "round")] if row.rounds else []
     if row.run:
         steps = len(row.run.passes) * row.run.total_steps
-        parts.append(f"{counted(len(row.run.passes), 'pass', 'passes')}, {counted(steps, 'step')}")
+        parts.append(counted(len(row.run.passes), "pass", "passes"))
+        parts.append(counted(steps, "step"))
         if disturbance(row.run) > DISTURBED:
             parts.append(
                 f"something else took {100 * disturbance(row.run):.0f} % of the time, by the "
                 f"stopwatch {100 * stopwatch_saving(row.run):.1f} % saved"
             )
-    return "; ".join(parts)
+    return "\n".join(parts)
 
 
 def levels(subject: Subject) -> Table:
@@ -164,28 +179,6 @@ def _levels_note(subject: Subject) -> str:
 def _flops(subject: Subject, level: int) -> str:
     ratios = subject.flops_ratios
     return f"{100 * ratios[level]:.1f} %" if len(ratios) else NONE
-
-
-def blocks(subject: Subject) -> Table:
-    """Backward milliseconds that freezing each block saves on one model."""
-    curve = subject.curve
-    assert curve is not None, "a table of blocks needs a curve"
-    digits = ms_digits(subject.cost_ms["step"][0].value)
-    spans = list(zip(curve.levels, curve.levels[1:], strict=False))
-    rows = [
-        (
-            name,
-            f"{sum(curve.parameters[first:end]):,}",
-            amount(saving, "ms", digits=digits, sign="+"),
-        )
-        for (first, end), (name, saving) in zip(spans, subject.block_savings_ms, strict=True)
-    ]
-    return Table(
-        header=("block", "parameters", "backward time saved"),
-        rows=tuple(rows),
-        note=f"Medians over n = {counted(subject.rounds, 'round')}, paired within rounds. "
-        f"{INTERVALS}",
-    )
 
 
 def training(report: Report) -> Table:

@@ -1,12 +1,14 @@
 """What the numbers say, in plain words; negative results as plainly as positive ones."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from freezeout.perf.saving import TOLERANCE
-from freezeout.perf.statistics import Estimate, agreement, difference
+from freezeout.perf.prediction_budgets import BUDGETS
+from freezeout.perf.statistics import Estimate, Verdict
 from reports.collection import Report
-from reports.subject import Saving, Subject
+from reports.predictions import Prediction, Score, of_saving, scores
+from reports.saving import Saving
+from reports.subject import Subject
 from reports.text import (
     amount,
     counted,
@@ -19,6 +21,7 @@ from reports.text import (
     times,
 )
 from reports.trained import BUDGET_RELATIVE_ERROR, Trained
+from reports.worth import ranges
 
 ENOUGH_SEEDS = 5
 """Below this many seeds no verdict on the error is given: the spread of two or three says little."""
@@ -40,33 +43,37 @@ def findings(report: Report) -> list[Topic]:
         "Every real run": [line for s in subjects for line in _real(s)],
         "What limits the saving": [line for s in subjects for line in _limits(s)],
         "What it costs in accuracy": [_accuracy(t) for t in report.trained if not t.is_baseline],
-        "How far the numbers can be trusted": [*_trust(report)],
-        "What failed": [
-            f"{f.label}: {f.case} failed. {_sentence(f.reason)}" for f in report.failures
-        ],
     }
     return [Topic(title=t, sentences=tuple(lines)) for t, lines in topics.items() if lines]
-
-
-def _sentence(text: str) -> str:
-    text = " ".join(text.split())
-    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _real(subject: Subject) -> list[str]:
     return [
         f"{subject.label}, {row.spec.title}: {_outcome(row.sources['real run'])} "
-        f"{_predictions(row)}"
+        f"{_predictions(subject, row)}"
         for row in subject.savings
         if row.sources["real run"] is not None
     ]
 
 
-def _predictions(row: Saving) -> str:
-    if row.gap is None:
-        return "There is no cost curve to hold against it."
-    verdict = _curve_verdict(row)
-    return f"{verdict} {_versus(row, 'calc_speedup')} {_versus(row, 'FLOPs')}"
+def _predictions(subject: Subject, row: Saving) -> str:
+    found = {p.source: p for p in of_saving(subject, row)}
+    curve = found.pop("measured curve", None)
+    lead = _curve_verdict(row) if curve else "There is no cost curve to hold against it."
+    told = [_with_verdict(word, found.values()) for word in VERDICTS]
+    return " ".join([lead, *filter(None, told)])
+
+
+VERDICTS: Mapping[Verdict, str] = {
+    "DISAGREES": "Beyond its budget",
+    "UNDECIDED": "Undecided",
+    "AGREES": "Within its budget",
+}
+
+
+def _with_verdict(verdict: Verdict, predictions: Iterable[Prediction]) -> str:
+    told = [f"{p.source} ({points(p.error)})" for p in predictions if p.verdict == verdict]
+    return f"{VERDICTS[verdict]}: {', '.join(told)}." if told else ""
 
 
 def _outcome(real: Estimate | None) -> str:
@@ -80,7 +87,11 @@ def _outcome(real: Estimate | None) -> str:
 
 def _curve_verdict(row: Saving) -> str:
     assert row.verdict is not None, "only called with a curve and a run"
-    within = f"±{100 * (row.tolerance or 0):g} pp"
+    within = f"±{100 * row.tolerance:g} pp"
+    if row.comparison.disturbed:
+        return (
+            f"It was disturbed, so it decides nothing about the measured curve ({points(row.gap)})."
+        )
     return {
         "AGREES": f"The measured curve agrees within {within} ({points(row.gap)}).",
         "DISAGREES": f"The measured curve DISAGREES: off by {points(row.gap)}, beyond {within}.",
@@ -89,52 +100,40 @@ def _curve_verdict(row: Saving) -> str:
     }[row.verdict]
 
 
-def _overall(subjects: Iterable[Subject]) -> list[str]:
+NAMES = {
+    "calc_speedup": "The published estimate (calc_speedup)",
+    "FLOPs": "The FLOP count",
+    "roofline": "The roofline",
+    "stage ledger": "The stage ledger",
+    "measured curve": "The measured curve",
+}
+
+
+def _overall(subjects: Sequence[Subject]) -> list[str]:
     """How far each prediction is from the real runs, over all of them."""
-    pairs = [(s, row) for s in subjects for row in s.savings if row.gap is not None]
-    named = {
-        "calc_speedup": "The published estimate (calc_speedup)",
-        "FLOPs": "The FLOP count",
-        "measured curve": "The measured curve",
-    }
-    lines = [_off(name, source, pairs) for source, name in named.items() if pairs]
-    foreign = [s for s, _ in pairs if s.curve and s.curve.published is None]
-    if foreign:
-        names = listing(list(dict.fromkeys(s.label for s in foreign)))
+    by_source = {score.source: score for score in scores(subjects)}
+    lines = [_off(name, by_source[s]) for s, name in NAMES.items() if s in by_source]
+    compared = by_source["calc_speedup"].predictions if "calc_speedup" in by_source else ()
+    foreign = {s.label for s in subjects if s.curve and s.curve.published is None}
+    names = [name for name in dict.fromkeys(p.label for p in compared) if name in foreign]
+    if names:
         lines.append(
-            f"The published formula is for DenseNet-BC; for {names} calc_speedup stands for its "
-            "cost model, in which a backward pass costs as much as a forward pass."
+            f"The published formula is for DenseNet-BC; for {listing(names)} calc_speedup stands for "
+            "its cost model, in which a backward pass costs as much as a forward pass."
         )
     return lines
 
 
-def _off(name: str, source: str, pairs: list[tuple[Subject, Saving]]) -> str:
-    judged = [_judged(row, source) for _, row in pairs]
-    wrong = sum(verdict == "DISAGREES" for _, verdict in judged)
-    values = [100 * gap.value for gap, _ in judged]
+def _off(name: str, score: Score) -> str:
+    wrong, count = len(score.those("DISAGREES")), len(score.judged)
+    values = [100 * p.error.value for p in score.judged]
     spread = f"by {fixed(min(values), 1, '+')} pp"
-    if len(values) > 1:
+    if count > 1:
         spread = f"by {fixed(min(values), 1, '+')} to {fixed(max(values), 1, '+')} pp"
-    beyond = f"beyond the tolerance in {wrong} of {len(values)}"
-    return f"{name} differs from {counted(len(values), 'real run')} {spread}, {beyond}."
-
-
-def _judged(row: Saving, source: str) -> tuple[Estimate, str]:
-    predicted, real = row.sources[source], row.sources["real run"]
-    assert predicted is not None
-    assert real is not None
-    gap = difference(predicted, real)
-    return gap, agreement(gap, row.tolerance or 0)
-
-
-def _versus(row: Saving, source: str) -> str:
-    gap, verdict = _judged(row, source)
-    judged = {
-        "AGREES": "within tolerance",
-        "DISAGREES": "too high" if gap.value > 0 else "too low",
-        "UNDECIDED": "cannot be told whether within tolerance",
-    }
-    return f"{source}: {percent(row.sources[source])} ({points(gap)}, {judged[verdict]})."
+    budget = " or ".join(f"±{100 * share:g} pp" for share in score.budgets)
+    beyond = f"beyond its budget of {budget} in {wrong} of {count}"
+    rest = f" ({score.left_out} more disturbed)" if score.left_out else ""
+    return f"{name} differs from {counted(count, 'real run')}{rest} {spread}, {beyond}."
 
 
 def _against_curves(subjects: Iterable[Subject]) -> list[str]:
@@ -159,14 +158,12 @@ def _range_to_curve(subject: Subject) -> str:
 
 
 def _limits(subject: Subject) -> list[str]:
-    if subject.curve is None or len(subject.curve.levels) < 2:
-        return []
-    return [line for line in (_floor(subject), _idle_blocks(subject)) if line]
+    return [line for line in (_floor(subject), _not_worth(subject)) if line]
 
 
 def _floor(subject: Subject) -> str:
     curve = subject.curve
-    if curve is None or curve.levels[-1] != len(curve.blocks) - 1:
+    if curve is None or not 0 < curve.levels[-1] == len(curve.blocks) - 1:
         return ""
     ratio = subject.ratios[-1]
     most = Estimate(value=1 - ratio.value, low=1 - ratio.high, high=1 - ratio.low, n=ratio.n)
@@ -176,19 +173,18 @@ def _floor(subject: Subject) -> str:
     )
 
 
-def _idle_blocks(subject: Subject) -> str:
-    idle = [
-        name
-        for name, saving in subject.block_savings_ms
-        if has_interval(saving) and saving.low <= 0
-    ]
-    if not idle:
-        return ""
-    return (
-        f"{subject.label}: for {len(idle)} of "
-        f"{counted(len(subject.block_savings_ms), 'frozen span')} no saving in the backward pass "
-        f"can be shown: {listing(idle)}."
-    )
+def _not_worth(subject: Subject) -> str:
+    told = {
+        "little": "freezing saves little on",
+        "not shown": "no saving can be shown on",
+        "costs time": "freezing COSTS time on",
+    }
+    found = {
+        text: ranges(each for each in subject.worths if each.judgement == judgement)
+        for judgement, text in told.items()
+    }
+    parts = [f"{text} {listing(names)}" for text, names in found.items() if names]
+    return f"{subject.label}: {'; '.join(parts)}." if parts else ""
 
 
 def _accuracy(row: Trained) -> str:
@@ -226,37 +222,9 @@ def _budget(row: Trained) -> str:
     return f"{saved}Whether the error is within {limit} cannot be told."
 
 
-def _trust(report: Report) -> list[str]:
-    measured = [s for s in report.subjects if s.curve]
-    shaky = [
-        f"{s.label}: the cost curve {s.stability}." for s in measured if s.stability != "stable"
-    ]
-    missing = [
-        f"{t.label}, {t.title}, has no point in the plot of saving against error: {t.omission}."
-        for t in report.trained
-        if t.omission
-    ]
-    lonely = [
-        f"{s.label} has a real run but no cost curve." for s in report.subjects if not s.curve
-    ]
-    steady = len(measured) - len(shaky)
-    lead = [
-        f"{steady} of {counted(len(measured), 'cost curve')} {'is' if steady == 1 else 'are'} "
-        "stable."
-    ]
-    return [*(lead if measured else []), *shaky, *lonely, *missing, *_borrowed(report)]
-
-
-def _borrowed(report: Report) -> list[str]:
-    """Trainings whose saving comes from a curve of another setup, such as another batch size."""
-    return [
-        f"{t.label}, {t.title}: its saving is from the curve of {t.subject.label}, measured in "
-        "another setup."
-        for t in report.trained
-        if t.subject and not t.omission and not t.is_baseline and t.subject.config != t.config
-    ]
-
-
 def tolerance_label() -> str:
     """The tolerances by kind of device in a few words."""
-    return ", ".join(f"±{100 * share:g} pp on {device}" for device, share in TOLERANCE.items())
+    return ", ".join(
+        f"±{100 * budgets['measured curve']:g} pp on {device}"
+        for device, budgets in BUDGETS.items()
+    )

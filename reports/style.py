@@ -30,20 +30,52 @@ class Theme:
     paper: str
     blue: str
     sky: str
+    faint: str
+    """For what is drawn but says little; still told from the ground."""
     viridis: tuple[float, float]
     """Part of the colormap that stands out from the ground."""
     orange: str = "#E69F00"
     purple: str = "#CC79A7"
     green: str = "#009E73"
     vermilion: str = "#D55E00"
+    yellow: str = "#F0E442"
 
     @property
     def source(self) -> dict[str, str]:
         """Colour of every source of a saving."""
-        colours = (self.orange, self.purple, self.blue, self.green)
-        return dict(
-            zip(("calc_speedup", "FLOPs", "measured curve", "real run"), colours, strict=True)
-        )
+        return {
+            "calc_speedup": self.orange,
+            "FLOPs": self.purple,
+            "roofline": self.muted,
+            "stage ledger": self.vermilion,
+            "measured curve": self.blue,
+            "real run": self.green,
+        }
+
+    @property
+    def block_source(self) -> dict[str, str]:
+        """Colour of every source of a block's backward time; of one mind with `source`."""
+        return {
+            "stage ledger": self.source["stage ledger"],
+            "freezing saves, by the ledger": self.source["stage ledger"],
+            "difference of totals": self.source["measured curve"],
+            "profiler": self.green,
+        }
+
+    def kind(self, name: str) -> str:
+        """Colour of a kind of work."""
+        colours = {
+            "convolution": self.blue,
+            "matmul": self.orange,
+            "attention": self.purple,
+            "norm": self.green,
+            "elementwise": self.sky,
+            "pooling": self.yellow,
+            "reduction": self.vermilion,
+            "copy": self.ink,
+            "optimizer": self.muted,
+        }
+        return colours.get(name, self.faint)
 
     @property
     def phase(self) -> dict[str, str]:
@@ -77,6 +109,7 @@ LIGHT = Theme(
     paper="#ffffff",
     blue="#0072B2",
     sky="#56B4E9",
+    faint="#b7bec7",
     viridis=(0.0, 0.92),
 )
 DARK = Theme(
@@ -87,9 +120,23 @@ DARK = Theme(
     paper="#1a1e24",
     blue="#3f9be0",
     sky="#a8dcf8",
+    faint="#5b6470",
     viridis=(0.18, 1.0),
 )
-MARKER = {"calc_speedup": "s", "FLOPs": "D", "measured curve": "o", "real run": "^"}
+MARKER = {
+    "calc_speedup": "s",
+    "FLOPs": "D",
+    "roofline": "v",
+    "stage ledger": "P",
+    "measured curve": "o",
+    "real run": "^",
+}
+BLOCK_MARKER = {
+    "stage ledger": "P",
+    "freezing saves, by the ledger": "P",
+    "difference of totals": "o",
+    "profiler": "s",
+}
 SERIES_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 
@@ -131,13 +178,13 @@ def settings(theme: Theme) -> dict[Any, Any]:
 Draw = Callable[[Theme], Figure]
 
 
-def rendered(draw: Draw, theme: Theme, kind: str, *, transparent: bool = False) -> bytes:
+def rendered(draw: Draw, theme: Theme, kind: str) -> bytes:
     """The figure as `png` or `svg`; equal input gives equal bytes."""
     buffer = io.BytesIO()
     undated = {"Date": None} if kind == "svg" else {"Software": None}
     with mpl.rc_context(settings(theme)):
         figure = draw(theme)
-        figure.savefig(buffer, format=kind, dpi=DPI, transparent=transparent, metadata=undated)
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=undated)
     return buffer.getvalue()
 
 

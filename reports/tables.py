@@ -1,21 +1,24 @@
 """The report's numbers as pandas frames, units in the column names, to be written as CSV."""
 
-import math
 from typing import Any
 
 import pandas as pd
 
 from freezeout.perf.records import PHASES
 from freezeout.perf.saving import disturbance, stopwatch_saving
-from freezeout.perf.statistics import Estimate
+from reports import measured_tables
 from reports.collection import Report
-from reports.subject import Saving, Subject
+from reports.columns import frame, triple, triple_names, who
+from reports.saving import Saving
+from reports.subject import Subject
 from reports.text import speed_factor
 from reports.trained import Trained
 
 COLUMN = {
     "calc_speedup": "calc_speedup_saved",
     "FLOPs": "flops_saved",
+    "roofline": "roofline_saved",
+    "stage ledger": "stage_ledger_saved",
     "measured curve": "measured_curve_saved",
     "real run": "real_run_saved",
 }
@@ -26,50 +29,24 @@ def frames(report: Report) -> dict[str, pd.DataFrame]:
     """All tables by the stem of their CSV file."""
     subjects = report.subjects
     return {
-        "savings": _frame(
-            [_saving(s, row) for s in subjects for row in s.savings], SAVINGS_COLUMNS
-        ),
-        "levels": _frame([row for s in subjects for row in _levels(s)], LEVELS_COLUMNS),
-        "blocks": _frame([row for s in subjects for row in _blocks(s)], BLOCKS_COLUMNS),
-        "training": _frame([_training(row) for row in report.trained], TRAINING_COLUMNS),
+        "savings": frame([_saving(s, row) for s in subjects for row in s.savings], SAVINGS_COLUMNS),
+        "levels": frame([row for s in subjects for row in _levels(s)], LEVELS_COLUMNS),
+        "blocks": frame([row for s in subjects for row in _blocks(s)], BLOCKS_COLUMNS),
+        "training": frame([_training(row) for row in report.trained], TRAINING_COLUMNS),
+        **measured_tables.frames(report),
     }
 
 
-def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
-    """A frame whose columns do not depend on whether there are rows."""
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _triple(
-    prefix: str, estimate: Estimate | None, unit: str, scale: float = 1.0
-) -> dict[str, Any]:
-    """Value and interval in three columns; a bound that is not known stays empty."""
-    names = [f"{prefix}_{unit}", f"{prefix}_low_{unit}", f"{prefix}_high_{unit}"]
-    if estimate is None:
-        return dict.fromkeys(names)
-    values = (scale * each for each in (estimate.value, estimate.low, estimate.high))
-    return {n: v if math.isfinite(v) else None for n, v in zip(names, values, strict=True)}
-
-
-def _triple_names(prefix: str, unit: str) -> list[str]:
-    return list(_triple(prefix, None, unit))
-
-
-def _who(subject: Subject) -> dict[str, Any]:
-    environment = subject.session.environment if subject.session else {}
-    return {"model": subject.label, "device_name": environment.get("device_name")}
-
-
 def _saving(subject: Subject, row: Saving) -> dict[str, Any]:
-    cells = _who(subject) | {"schedule": row.spec.title}
+    cells = who(subject) | {"schedule": row.spec.title}
     for source, estimate in row.sources.items():
-        cells |= _triple(COLUMN[source], estimate, "percent", 100)
+        cells |= triple(COLUMN[source], estimate, "percent", 100)
     return (
         cells
-        | _triple("curve_minus_run", row.gap, "pp", 100)
-        | {"tolerance_pp": None if row.tolerance is None else 100 * row.tolerance}
+        | triple("curve_minus_run", row.gap, "pp", 100)
+        | {"tolerance_pp": 100 * row.tolerance if row.verdict else None}
         | {"verdict": row.verdict, "factor_source": row.best_source}
-        | _triple("factor", speed_factor(row.best), "times")
+        | triple("factor", speed_factor(row.best), "times")
         | {"rounds": row.rounds, "passes": len(row.run.passes) if row.run else 0}
         | {"steps": len(row.run.passes) * row.run.total_steps if row.run else 0}
         | {"stopwatch_percent": 100 * stopwatch_saving(row.run) if row.run else None}
@@ -79,10 +56,10 @@ def _saving(subject: Subject, row: Saving) -> dict[str, Any]:
 
 SAVINGS_COLUMNS = [
     *("model", "device_name", "schedule"),
-    *(name for prefix in COLUMN.values() for name in _triple_names(prefix, "percent")),
-    *_triple_names("curve_minus_run", "pp"),
+    *(name for prefix in COLUMN.values() for name in triple_names(prefix, "percent")),
+    *triple_names("curve_minus_run", "pp"),
     *("tolerance_pp", "verdict", "factor_source"),
-    *_triple_names("factor", "times"),
+    *triple_names("factor", "times"),
     *("rounds", "passes", "steps", "stopwatch_percent", "disturbed_percent"),
 ]
 
@@ -93,10 +70,10 @@ def _levels(subject: Subject) -> list[dict[str, Any]]:
         return []
     rows = []
     for i, level in enumerate(curve.levels):
-        cells = _who(subject) | {"level": level, "last_frozen_block": last_frozen(subject, level)}
+        cells = who(subject) | {"level": level, "last_frozen_block": last_frozen(subject, level)}
         for part, estimates in subject.cost_ms.items():
-            cells |= _triple(part, estimates[i], "ms")
-        cells |= _triple("of_level_0", subject.ratios[i], "percent", 100)
+            cells |= triple(part, estimates[i], "ms")
+        cells |= triple("of_level_0", subject.ratios[i], "percent", 100)
         flops = 100 * float(subject.flops_ratios[level]) if len(subject.flops_ratios) else None
         peak = curve.peak_bytes[i] if curve.peak_bytes else None
         cells |= {"flops_of_level_0_percent": flops, "saved_bytes": curve.saved_bytes[i]}
@@ -111,8 +88,8 @@ def last_frozen(subject: Subject, level: int) -> str | None:
 
 LEVELS_COLUMNS = [
     *("model", "device_name", "level", "last_frozen_block"),
-    *(name for part in ("step", *PHASES) for name in _triple_names(part, "ms")),
-    *_triple_names("of_level_0", "percent"),
+    *(name for part in ("step", *PHASES) for name in triple_names(part, "ms")),
+    *triple_names("of_level_0", "percent"),
     *("flops_of_level_0_percent", "saved_bytes", "peak_bytes", "rounds"),
 ]
 
@@ -123,9 +100,9 @@ def _blocks(subject: Subject) -> list[dict[str, Any]]:
         return []
     spans = zip(curve.levels, curve.levels[1:], strict=False)
     return [
-        _who(subject)
+        who(subject)
         | {"first_block": first, "blocks": name, "parameters": sum(curve.parameters[first:end])}
-        | _triple("backward_saving", estimate, "ms")
+        | triple("backward_saving", estimate, "ms")
         | {"rounds": estimate.n}
         for (first, end), (name, estimate) in zip(spans, subject.block_savings_ms, strict=True)
     ]
@@ -133,7 +110,7 @@ def _blocks(subject: Subject) -> list[dict[str, Any]]:
 
 BLOCKS_COLUMNS = [
     *("model", "device_name", "first_block", "blocks", "parameters"),
-    *_triple_names("backward_saving", "ms"),
+    *triple_names("backward_saving", "ms"),
     "rounds",
 ]
 
@@ -144,11 +121,11 @@ def _training(row: Trained) -> dict[str, Any]:
         {"model": row.label, "dataset": first.dataset, "schedule": row.spec.title}
         | {"const_time": first.const_time, "epochs": first.epochs, "lr": first.lr}
         | {"seeds": len(row.trainings), "diverged": row.diverged}
-        | _triple("error", row.error_percent, "percent")
+        | triple("error", row.error_percent, "percent")
         | {"interval": row.interval_kind}
-        | _triple("above_baseline", row.increase_points, "pp")
-        | _triple("relative_increase", row.relative_increase, "percent", 100)
-        | _triple("saved", row.saved, "percent", 100)
+        | triple("above_baseline", row.increase_points, "pp")
+        | triple("relative_increase", row.relative_increase, "percent", 100)
+        | triple("saved", row.saved, "percent", 100)
         | {"mean_step_time_s": sum(t.step_s for t in row.trainings) / len(row.trainings)}
         | {"note": row.omission}
     )
@@ -156,10 +133,10 @@ def _training(row: Trained) -> dict[str, Any]:
 
 TRAINING_COLUMNS = [
     *("model", "dataset", "schedule", "const_time", "epochs", "lr", "seeds", "diverged"),
-    *_triple_names("error", "percent"),
+    *triple_names("error", "percent"),
     "interval",
-    *_triple_names("above_baseline", "pp"),
-    *_triple_names("relative_increase", "percent"),
-    *_triple_names("saved", "percent"),
+    *triple_names("above_baseline", "pp"),
+    *triple_names("relative_increase", "percent"),
+    *triple_names("saved", "percent"),
     *("mean_step_time_s", "note"),
 ]

@@ -6,7 +6,9 @@ from freezeout.perf.saving import factor
 from freezeout.perf.statistics import Estimate
 
 NOT_MEASURED = "not measured"
+UNKNOWN = "unknown"
 MEBIBYTE = 2**20
+PREFIXES = {0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
 
 
 def has_interval(estimate: Estimate) -> bool:
@@ -42,6 +44,11 @@ def percent(estimate: Estimate | None, *, sign: str = "") -> str:
     return amount(estimate, "%", scale=100, sign=sign)
 
 
+def bare_points(share: float) -> str:
+    """A difference of two shares without direction as `3.1 pp`."""
+    return f"{100 * abs(share):.1f} pp"
+
+
 def points(estimate: Estimate | None) -> str:
     """A difference of two shares as `+3.1 pp [+2.8, +3.4]`."""
     return amount(estimate, "pp", scale=100, sign="+")
@@ -72,6 +79,12 @@ def mebibytes(count: int | None) -> str:
     return NOT_MEASURED if count is None else f"{count / MEBIBYTE:.1f} MiB"
 
 
+def rate(per_second: float, unit: str) -> str:
+    """A rate as `12.3 GFLOP/s`, with the prefix that leaves one to three digits before the point."""
+    power = max((p for p in PREFIXES if per_second >= 10**p), default=0)
+    return f"{per_second / 10**power:.1f} {PREFIXES[power]}{unit}/s"
+
+
 def listing(names: list[str], limit: int = 6) -> str:
     """Names as `a, b and 3 more`."""
     if len(names) <= limit:
@@ -79,9 +92,20 @@ def listing(names: list[str], limit: int = 6) -> str:
     return f"{', '.join(names[:limit])} and {len(names) - limit} more"
 
 
+def joined(parts: list[str]) -> str:
+    """Parts as `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+
+
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A count with its noun, such as `1 round` or `3 passes`."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def sentence(text: str) -> str:
+    """`text` on one line, with a full stop."""
+    text = " ".join(text.split())
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def shortened(name: str, longest: int = 44) -> str:

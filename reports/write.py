@@ -41,10 +41,12 @@ def _contents(report: Report) -> Iterator[tuple[str, bytes]]:
     for stem, frame in frames(report).items():
         yield f"{stem}.csv", frame.to_csv(index=False, lineterminator="\n").encode()
     yield "summary.md", markdown(report).encode()
+    drawn: dict[str, bytes] = {}
     for plate in plates(report):
-        for kind in ("png", "svg"):
-            yield f"figures/{plate.name}.{kind}", rendered(plate.draw, LIGHT, kind)
-    yield "index.html", html(report).encode()
+        drawn[plate.name] = rendered(plate.draw, LIGHT, "svg")
+        yield f"figures/{plate.name}.svg", drawn[plate.name]
+        yield f"figures/{plate.name}.png", rendered(plate.draw, LIGHT, "png")
+    yield "index.html", html(report, drawn).encode()
 
 
 def plates(report: Report) -> list[Plate]:

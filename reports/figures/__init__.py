@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from reports.collection import Report
-from reports.figures import block_saving, cost_curve, prediction, speedup_error, timeline
+from reports.figures import block_times, cost_curve, kinds, prediction, speedup_error, timeline
 from reports.style import Draw
 from reports.subject import Subject
 
@@ -23,7 +23,7 @@ def of_report(report: Report) -> dict[str, Plate]:
     """Figures on the report as a whole, as far as there is something to show."""
     plates = {
         "prediction": (
-            prediction.CAPTION,
+            prediction.caption(report),
             partial(prediction.draw, report),
             prediction.groups(report),
         ),
@@ -59,10 +59,16 @@ def of_subject(subject: Subject) -> dict[str, Plate]:
             caption=cost_curve.CAPTION,
             draw=partial(cost_curve.draw, subject),
         )
-    if subject.block_savings_ms:
-        plates["block_saving"] = Plate(
-            name=f"block-saving-{subject.slug}",
-            caption=block_saving.CAPTION,
-            draw=partial(block_saving.draw, subject),
+    if block_times.rows(subject):
+        plates["block_times"] = Plate(
+            name=f"block-times-{subject.slug}",
+            caption=block_times.caption(subject),
+            draw=partial(block_times.draw, subject),
+        )
+    if subject.profile and kinds.shown(subject.profile):
+        plates["kinds"] = Plate(
+            name=f"kinds-of-work-{subject.slug}",
+            caption=kinds.caption(subject),
+            draw=partial(kinds.draw, subject),
         )
     return plates

@@ -8,33 +8,60 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from freezeout.perf.saving import SOURCES
+from freezeout.perf.prediction_budgets import PREDICTIONS
 from freezeout.perf.statistics import Estimate
 from reports.collection import Report
+from reports.saving import Saving
 from reports.style import MARKER, Theme, arms
-from reports.subject import Saving
-from reports.text import has_interval, shortened
+from reports.text import has_interval, joined, shortened
 
-CAPTION = (
-    "Saving predicted by calc_speedup, by the FLOP count and by the measured curve (vertical) "
-    "against what a real run saved (horizontal), bars = 95 % intervals. On the diagonal a "
-    "prediction is right; the band is the tolerance. The markers of one real run stand above "
-    "each other, on the dotted line that leads to its number."
-)
-PREDICTIONS = SOURCES[:3]
 BADGE_INCHES = 0.21
 """Room that one number above the plot takes."""
 ROW_INCHES = 0.4
 """Height of one real run in the key."""
 LETTER_INCHES = 0.075
 """Width of a letter in the key, with a reserve."""
-LEGEND_INCHES = 1.25
-"""Height of the legend of the markers, above the key."""
+ENTRY_INCHES = 0.19
+"""Height of one entry in the legend of the markers, above the key."""
 
 
-def side_inches(rows: int) -> float:
+CALCULATED = ("calc_speedup", "FLOPs", "roofline")
+"""Predictions without a step being timed; drawn hollow."""
+
+
+def predictions(rows: Sequence[Saving]) -> list[str]:
+    """The predictions that at least one of the rows has."""
+    return [s for s in PREDICTIONS if any(row.sources[s] is not None for row in rows)]
+
+
+def caption(report: Report) -> str:
+    """What the markers, bars and bands mean."""
+    found = predictions([row for _, row in groups(report)])
+    hollow = [source for source in found if source in CALCULATED]
+    filled = [source for source in found if source not in CALCULATED]
+    told = [
+        f"{kind}: {joined(names)}"
+        for kind, names in (("hollow", hollow), ("filled", filled))
+        if names
+    ]
+    return (
+        "Saving that was predicted (vertical) against what a real run saved (horizontal), bars = 95 % "
+        f"intervals. Calculated predictions are {', measured ones '.join(told)}. On the diagonal a "
+        "prediction is right; the band is the budget of the measured curve, the other predictions "
+        "have wider ones. The markers of one real run stand above each other, on the dotted line "
+        "that leads to its number."
+    )
+
+
+def legend_inches(rows: Sequence[Saving]) -> float:
+    """Height of the legend of the markers: the diagonal, the bands, the predictions, and a gap."""
+    bands = len({row.tolerance for row in rows})
+    return ENTRY_INCHES * (1 + bands + len(predictions(rows))) + 0.2
+
+
+def side_inches(rows: Sequence[Saving]) -> float:
     """Side of the square panel: larger where the key is long, within reason."""
-    return min(max(4.7, LEGEND_INCHES + ROW_INCHES * rows), 6.6)
+    return min(max(4.7, legend_inches(rows) + ROW_INCHES * len(rows)), 6.6)
 
 
 def groups(report: Report) -> list[tuple[str, Saving]]:
@@ -43,7 +70,7 @@ def groups(report: Report) -> list[tuple[str, Saving]]:
         (f"{shortened(subject.label, 42)}\n{row.spec.title}", row)
         for subject in report.subjects
         for row in subject.savings
-        if row.gap is not None
+        if row.real is not None and predictions([row])
     ]
     return sorted(rows, key=lambda pair: _real(pair[1]).value)
 
@@ -56,58 +83,60 @@ def _real(row: Saving) -> Estimate:
 
 def draw(report: Report, theme: Theme) -> Figure:
     """The scatter with its diagonal, and a numbered key to the real runs beside it."""
-    rows = groups(report)
-    side = side_inches(len(rows))
-    longest = max(len(line) for name, _ in rows for line in name.split("\n"))
-    width = side + max(1.35 + LETTER_INCHES * longest, 3.0)
-    height = max(side + 1.05, 0.6 + LEGEND_INCHES + ROW_INCHES * len(rows))
+    names, rows = zip(*groups(report), strict=True)
+    side = side_inches(rows)
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    width = side + max(1.35 + LETTER_INCHES * longest, 3.4)
+    height = max(side + 1.05, 0.6 + legend_inches(rows) + ROW_INCHES * len(rows))
     figure = Figure(figsize=(width, height))
     box = (0.75 / width, 1 - (side + 0.45) / height, side / width, side / height)
     axes = figure.add_axes(box)
-    low, high = _limits([row for _, row in rows])
-    _diagonal(axes, low, high, [row for _, row in rows], theme)
-    for source in PREDICTIONS:
-        _points(axes, source, [row for _, row in rows], theme)
-    _numbers(axes, [row for _, row in rows], (low, high), theme)
+    low, high = _limits(rows)
+    _diagonal(axes, low, high, rows, theme)
+    for source in predictions(rows):
+        _points(axes, source, rows, theme)
+    _numbers(axes, rows, (low, high), theme)
     axes.set(xlim=(low, high), ylim=(low, high))
     axes.set_xlabel("saved by the real run, %")
     axes.set_ylabel("saved by prediction, %")
-    _key(axes, [name for name, _ in rows])
+    _key(axes, names, rows)
     return figure
 
 
 def _limits(rows: Sequence[Saving]) -> tuple[float, float]:
-    """Equal limits for both axes: from 0, or below if time was lost, to beyond all points."""
-    bounds = [0.0]
+    """Equal limits for both axes, beyond all points; below 0 only if time was lost."""
+    bounds = []
     for row in rows:
         for estimate in filter(None, row.sources.values()):
             bounds.append(100 * estimate.value)
             bounds += [100 * estimate.low, 100 * estimate.high] if has_interval(estimate) else []
     low, high = min(bounds), max(bounds)
     margin = max(0.06 * (high - low), 1.0)
-    return low - (margin if low < 0 else 0), high + margin
+    return low - margin if low < 0 else max(low - margin, 0.0), high + margin
 
 
 def _diagonal(axes: Axes, low: float, high: float, rows: Sequence[Saving], theme: Theme) -> None:
     ends = np.asarray([low, high])
     axes.plot(ends, ends, color=theme.muted, linewidth=1.1, label="prediction = real run")
-    for share in sorted({row.tolerance or 0.0 for row in rows}, reverse=True):
+    for share in sorted({row.tolerance for row in rows}, reverse=True):
         width = 100 * share
         axes.fill_between(
             ends, ends - width, ends + width, color=theme.muted, alpha=0.18, linewidth=0,
-            label=f"tolerance ±{width:g} pp",
+            label=f"budget of the measured curve, ±{width:g} pp",
         )  # fmt: skip
 
 
 def _points(axes: Axes, source: str, rows: Sequence[Saving], theme: Theme) -> None:
-    real = [_real(row) for row in rows]
-    predicted = [row.sources[source] for row in rows]
-    shown = [e for e in predicted if e is not None]
+    pairs = [(_real(row), e) for row in rows if (e := row.sources[source]) is not None]
+    colour = theme.source[source]
+    hollow = source in CALCULATED
     axes.errorbar(
-        [100 * e.value for e in real], [100 * e.value for e in shown],
-        xerr=arms(real, 100), yerr=arms(shown, 100), fmt=MARKER[source], markersize=6.5,
-        color=theme.source[source], markeredgecolor=theme.paper, markeredgewidth=0.7,
-        elinewidth=1.1, capsize=2, label=source,
+        [100 * real.value for real, _ in pairs], [100 * e.value for _, e in pairs],
+        xerr=None if hollow else arms([real for real, _ in pairs], 100),
+        yerr=None if hollow else arms([e for _, e in pairs], 100),
+        fmt=MARKER[source], markersize=6.0 if hollow else 8.0, color=colour,
+        markerfacecolor="none" if hollow else colour, markeredgewidth=1.5 if hollow else 0.4,
+        markeredgecolor=colour if hollow else theme.paper, elinewidth=1.0, capsize=2, label=source,
     )  # fmt: skip
 
 
@@ -115,7 +144,7 @@ def _numbers(axes: Axes, rows: Sequence[Saving], span: tuple[float, float], them
     """A number above the panel for each real run, moved sideways where two would overlap."""
     low, high = span
     at = [100 * _real(row).value for row in rows]
-    room = (high - low) * BADGE_INCHES / side_inches(len(rows))
+    room = (high - low) * BADGE_INCHES / side_inches(rows)
     for number, (x, shown) in enumerate(zip(at, spread(at, room), strict=True), start=1):
         path = [x, x, shown], [low, high, high + 0.5 * room]
         axes.plot(*path, ":", color=theme.muted, linewidth=1, clip_on=False, zorder=0.5)
@@ -143,16 +172,16 @@ def _start(cluster: Sequence[float], room: float) -> float:
     return sum(cluster) / len(cluster) - room * (len(cluster) - 1) / 2
 
 
-def _key(axes: Axes, names: Sequence[str]) -> None:
+def _key(axes: Axes, names: Sequence[str], rows: Sequence[Saving]) -> None:
     """Legend of the markers, below it the numbered real runs, both beside the panel."""
     handles = [_without_bars(h) for h in axes.get_legend_handles_labels()[0]]
     axes.legend(
         handles, axes.get_legend_handles_labels()[1], loc="upper left", bbox_to_anchor=(1.02, 1.02),
         borderaxespad=0,
     )  # fmt: skip
-    side = side_inches(len(names))
+    side = side_inches(rows)
     for number, name in enumerate(names, start=1):
-        y = 1 - (LEGEND_INCHES + ROW_INCHES * (number - 1)) / side
+        y = 1 - (legend_inches(rows) + ROW_INCHES * (number - 1)) / side
         for inches, text, kind in ((0.12, str(number), "key number"), (0.42, name, "key")):
             x = 1 + inches / side
             axes.text(x, y, text, transform=axes.transAxes, va="top", fontsize=9, gid=kind)

@@ -1,5 +1,6 @@
 """A results file as the bench writes it, of invented times: two models and all kinds of record."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,15 +8,20 @@ import numpy as np
 import pytest
 
 from freezeout.perf.records import (
+    PHASES,
+    Ceiling,
     Config,
     Curve,
     Failed,
+    Ledger,
     Pass,
+    Profile,
     Record,
     Run,
     ScheduleSpec,
     Session,
     Training,
+    Work,
 )
 from freezeout.perf.results import encode
 
@@ -130,6 +136,112 @@ def make_run(
     )
 
 
+def gradient_flops(num_blocks: int) -> tuple[list[int], ...]:
+    """A block makes all of its gradients until it freezes."""
+    return tuple([block, block, 1_000_000] for block in range(num_blocks))
+
+
+def block_ms(num_blocks: int) -> np.ndarray:
+    """What the backward pass really takes in each block, as in `true_ms`."""
+    return -np.diff(np.append(true_ms(num_blocks)["backward"], 0.0))
+
+
+def make_ledger(config: Config, num_blocks: int, *, rounds: int = 8, **changes: object) -> Ledger:
+    rng = np.random.default_rng(num_blocks + 200)
+    steps = 4
+    drift = rng.normal(1, 0.01, size=(rounds, 1, 1))
+    blocks = block_ms(num_blocks) * drift * rng.normal(1, 0.002, (rounds, steps, num_blocks))
+    plain = {
+        phase: (ms[0] * drift[..., 0] * rng.normal(1, 0.002, (rounds, steps))).tolist()
+        for phase, ms in true_ms(num_blocks).items()
+    }
+    step = sum(np.mean(plain[phase], axis=1) for phase in PHASES)
+    values: dict[str, object] = {
+        "session": "s1",
+        "config": config,
+        "blocks": make_names(num_blocks),
+        "parameters": tuple(1000 + 10 * i for i in range(num_blocks)),
+        "block_ms": blocks.tolist(),
+        "hooked_ms": blocks.sum(axis=-1).tolist(),
+        "plain_ms": plain,
+        "gradient_flops": gradient_flops(num_blocks),
+        "step_ms": step.tolist(),
+        "wall_ms": (1.01 * step).tolist(),
+        "queue_ms": (1.01 * step).tolist(),
+        "conditions": make_conditions(rounds),
+    }
+    return Ledger(**(values | changes))
+
+
+def make_profile(config: Config, num_blocks: int, **changes: object) -> Profile:
+    rng = np.random.default_rng(num_blocks + 300)
+    mean = {
+        "forward": true_ms(num_blocks)["forward"][0]
+        * block_ms(num_blocks)
+        / block_ms(num_blocks).sum(),
+        "backward": 1.1 * block_ms(num_blocks),
+        "optimizer": np.full(num_blocks, 1.6 / num_blocks),
+    }
+    kinds = {"forward": {"convolution": 0.7, "norm": 0.3}, "optimizer": {"optimizer": 1.0}}
+    kinds["backward"] = {"convolution": 0.6, "norm": 0.3, "copy": 0.1}
+    values: dict[str, object] = {
+        "session": "s1",
+        "config": config,
+        "blocks": make_names(num_blocks),
+        "unit": "operators",
+        "phase_ms": {
+            p: (ms * rng.normal(1, 0.003, (3, num_blocks))).tolist() for p, ms in mean.items()
+        },
+        "kind_ms": {
+            phase: [
+                {kind: share * float(ms) for kind, share in kinds[phase].items()}
+                for ms in mean[phase]
+            ]
+            for phase in PHASES
+        },
+        "unattributed_ms": [0.2, 0.2, 0.2],
+        "launches": [400, 400, 400],
+        "streams": 1,
+    }
+    return Profile(**(values | changes))
+
+
+def make_work(config: Config, num_blocks: int, **changes: object) -> Work:
+    operations = {
+        phase: [
+            [[factor * 1_000_000 * (1 + i % 5), 40_000], [0, 20_000]] for i in range(num_blocks)
+        ]
+        for phase, factor in {"forward": 1, "backward": 2, "optimizer": 0}.items()
+    }
+    values: dict[str, object] = {
+        "session": "s1",
+        "config": config,
+        "blocks": make_names(num_blocks),
+        "operations": operations,
+    }
+    return Work(**(values | changes))
+
+
+def make_ceiling(**changes: object) -> Ceiling:
+    values: dict[str, object] = {
+        "session": "s1",
+        "device": "cpu",
+        "dtype": "fp32",
+        "matmul_flops_per_s": [1.0e11, 1.1e11, 1.05e11],
+        "matmul_size": 2048,
+        "copy_bytes_per_s": [1.5e10, 1.6e10, 1.6e10],
+        "copy_bytes": 2**28,
+    }
+    return Ceiling(**(values | changes))
+
+
+def make_conditions(rounds: int) -> tuple[dict[str, object], ...]:
+    return tuple(
+        {"load": [0.5, 0.5 + 0.1 * i], "affinity": 2, "governor": "performance"}
+        for i in range(rounds)
+    )
+
+
 def make_training(
     config: Config,
     num_blocks: int,
@@ -162,12 +274,19 @@ REASON = "CUDA out of memory: tried to allocate 2.00 GiB; lower the batch size"
 
 
 def make_records() -> list[Record]:
+    """Two models, trainings, a failure; of the second model all kinds of record."""
     errors = {BASELINE: (7.9, 8.1), CUBIC: (8.0, 8.3), LINEAR: (8.6, 8.9)}
     return [
         make_session(),
         make_curve(DENSENET, 22, published={"growth_rate": 12, "num_blocks_per_stage": 6}),
         make_run(DENSENET, 22),
-        make_curve(RESNET, 14),
+        make_curve(
+            RESNET,
+            14,
+            gradient_flops=gradient_flops(14),
+            conditions=make_conditions(8),
+            redone_rounds=1,
+        ),
         make_run(RESNET, 14, LINEAR, slower=1.15),
         *(
             make_training(DENSENET, 22, spec, seed, error)
@@ -180,7 +299,31 @@ def make_records() -> list[Record]:
             case="curve",
             reason=REASON,
         ),
+        make_ceiling(),
+        make_curve(RESNET, 14, noise=0.02, repeat=1),
+        make_ledger(RESNET, 14),
+        make_ledger(RESNET, 14, rounds=6, repeat=1),
+        make_profile(RESNET, 14),
+        make_work(RESNET, 14),
     ]
+
+
+NEWER_FIELDS = {
+    "curve": ("gradient_flops", "conditions", "redone_rounds", "repeat"),
+    "run": ("conditions",),
+}
+
+
+def save_schema_1(path: Path, records: list[Record]) -> Path:
+    """The records as an older freezeout wrote them."""
+    lines = []
+    for record in records:
+        body = json.loads(encode(record)) | {"schema": 1}
+        for name in NEWER_FIELDS.get(body["kind"], ()):
+            del body[name]
+        lines.append(json.dumps(body) + "\n")
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
 
 
 def save(path: Path, records: list[Record]) -> Path:
@@ -200,6 +343,13 @@ def make() -> SimpleNamespace:
         reason=REASON,
         config=make_config,
         curve=make_curve,
+        ledger=make_ledger,
+        profile=make_profile,
+        work=make_work,
+        ceiling=make_ceiling,
+        conditions=make_conditions,
+        block_ms=block_ms,
+        save_schema_1=save_schema_1,
         run=make_run,
         training=make_training,
         session=make_session,

@@ -1,14 +1,16 @@
 import pytest
 
-from freezeout.perf.records import Failed
+from freezeout.perf.records import Curve, Failed, Ledger
 from freezeout.perf.results import ResultsError
 from reports.collection import collect, load
 from reports.findings import findings
 from reports.summary import markdown
+from reports.trust import trust
 
 
 def text(report):
-    return "\n".join(line for topic in findings(report) for line in topic.sentences)
+    found = [line for topic in findings(report) for line in topic.sentences]
+    return "\n".join([*found, *trust(report)])
 
 
 def test_a_record_that_stands_in_two_files_counts_once(tmp_path, make, records):
@@ -89,7 +91,8 @@ def test_findings_say_what_the_numbers_say(records, make):
     assert "The measured curve agrees within ±3 pp" in said
     assert "The measured curve DISAGREES: off by +12" in said
     assert "2 seeds are too few to tell whether the error is within the published budget" in said
-    assert "2 of 2 cost curves are stable." in said
+    assert "No doubt was found on 1 of 2 models." in said
+    assert "measured curve and real run differ by +12" in said
     assert make.reason in said
 
 
@@ -124,11 +127,10 @@ def test_a_summary_opens_with_device_and_versions(records):
 def test_a_summary_has_one_cell_per_column(records):
     lines = [line for line in markdown(collect(records)).splitlines() if line.startswith("|")]
     rows = [line.replace("\\|", "").count("|") for line in lines]
-    header = None
-    for line, count in zip(lines, rows, strict=True):
-        if header is None or line.startswith(("| model", "| level")):
-            header = count
-        assert count == header
+    heads = [i - 1 for i, line in enumerate(lines) if line.startswith("|---")]
+    assert len(heads) > 10
+    for head, until in zip(heads, [*heads[1:], len(lines)], strict=True):
+        assert set(rows[head:until]) == {rows[head]}
 
 
 def test_hostile_text_stays_text_in_markdown(make):
@@ -138,3 +140,80 @@ def test_hostile_text_stays_text_in_markdown(make):
     summary = markdown(collect([make.session(), failed]))
     assert r"\<b\>\|[x]\(y)" in summary
     assert r"\<script\> \`a\`" in summary
+
+
+def test_repetitions_are_never_subjects_of_their_own(records):
+    report = collect(records)
+    assert len(report.subjects) == 2
+    (resnet,) = (s for s in report.subjects if s.ledger)
+    assert [(type(r), r.repeat) for r in resnet.repeats] == [(Curve, 1), (Ledger, 1)]
+    assert resnet.curve.repeat == resnet.ledger.repeat == 0
+
+
+def test_a_repetition_of_nothing_is_a_visible_row(make):
+    lone = make.ledger(make.resnet, 14, repeat=1)
+    report = collect([make.session(), make.curve(make.resnet, 14), lone])
+    assert [(f.label, f.case) for f in report.failures] == [("timm:resnet18", "ledger, repeat 1")]
+    assert report.subjects[0].ledger is None
+
+
+def test_all_that_was_measured_of_one_case_comes_together_whatever_its_order(make, records):
+    report = collect(list(reversed(records)))
+    subject = next(s for s in report.subjects if s.config == make.resnet)
+    assert all((subject.curve, subject.ledger, subject.profile, subject.work, subject.ceiling))
+    assert (len(subject.runs), len(subject.repeats)) == (1, 2)
+
+
+def test_a_ledger_belongs_to_the_curve_of_its_own_machine_and_blocks(make):
+    other = make.session("s2", device_name="another CPU")
+    curve = make.curve(make.resnet, 14)
+    elsewhere = make.ledger(make.resnet, 14, session="s2")
+    otherwise = make.ledger(make.resnet, 9)
+    report = collect([make.session(), other, curve, elsewhere, otherwise])
+    found = [(s.curve is not None, s.num_blocks) for s in report.subjects]
+    assert found == [(True, 14), (False, 14), (False, 9)]
+    assert len({s.label for s in report.subjects}) == 3
+
+
+def test_of_two_ledgers_the_latest_is_shown_and_the_other_mentioned(make):
+    ledgers = [make.ledger(make.resnet, 14, rounds=n) for n in (6, 7)]
+    report = collect([make.session(), make.curve(make.resnet, 14), *ledgers])
+    (subject,) = report.subjects
+    assert len(subject.ledger.block_ms) == 7
+    assert "the latest is shown; 1 earlier ledger left out" in text(report)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [({}, True), ({"dtype": "bf16"}, False), ({"session": "s2"}, False)],
+    ids=["same", "another dtype", "another machine"],
+)
+def test_a_ceiling_is_of_the_same_machine_and_dtype(make, changes, found):
+    other = make.session("s2", device_name="another CPU")
+    records = [make.session(), other, make.ceiling(**changes), make.ledger(make.resnet, 14)]
+    assert (collect(records).subjects[0].ceiling is not None) == found
+
+
+def test_a_ledger_without_a_curve_predicts_real_runs_too(make):
+    records = [make.session(), make.ledger(make.resnet, 14), make.run(make.resnet, 14)]
+    (subject,) = collect(records).subjects
+    row = subject.savings[0]
+    assert row.sources["measured curve"] is None
+    gap = row.sources["stage ledger"].value - row.sources["real run"].value
+    assert gap == pytest.approx(0, abs=0.02)
+    assert subject.worths
+    assert row.best_source == "real run"
+    assert subject.savings[1].best_source == "stage ledger"
+
+
+def test_a_file_of_schema_1_is_reported_as_before(tmp_path, make):
+    records = [make.session(), make.curve(make.resnet, 14), make.run(make.resnet, 14)]
+    report = load([make.save_schema_1(tmp_path / "old.jsonl", records)])
+    (subject,) = report.subjects
+    assert (subject.usage, subject.block_times, subject.conservation) == (None, [], None)
+    summary = markdown(report)
+    assert "stage ledger |" not in summary
+    assert "## Where the time goes" not in summary
+    assert "Neither stage ledger nor profile of timm:resnet18" in summary
+    assert "while it measured was not recorded" in summary
+    assert "not known" in summary

@@ -74,7 +74,7 @@ def test_the_command_writes_beside_the_results(tmp_path, make, name):
     assert names <= {each.name for each in folder.iterdir()}
 
 
-STEMS = ("savings", "levels", "blocks", "training")
+STEMS = ("savings", "levels", "blocks", "training", "worth", "predictions", "trust")
 
 
 def test_the_default_folder_is_named_after_the_first_file():

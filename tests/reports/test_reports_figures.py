@@ -1,13 +1,26 @@
 import itertools
+from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from freezeout.perf.comparison import SOURCES
+from freezeout.perf.kinds import Kind
+from freezeout.perf.prediction_budgets import PREDICTIONS
+from freezeout.perf.records import PHASES
 from reports.collection import collect
-from reports.figures import block_saving, of_report, prediction, speedup_error, timeline
-from reports.style import DARK, LIGHT, arms, rendered, settings
+from reports.figures import (
+    block_times,
+    kinds,
+    of_report,
+    of_subject,
+    prediction,
+    speedup_error,
+    timeline,
+)
+from reports.style import DARK, LIGHT, MARKER, arms, rendered, settings
 from reports.write import plates
 
 
@@ -40,7 +53,7 @@ def many_runs(make):
 
 def test_every_figure_is_written_and_shows_something(written, records):
     names = {plate.name for plate in plates(collect(records))}
-    assert len(names) == 7
+    assert len(names) == 8
     for name in names:
         png = (written / "figures" / f"{name}.png").read_bytes()
         assert png.startswith(b"\x89PNG")
@@ -85,10 +98,13 @@ def test_the_scatter_holds_what_was_predicted_and_measured(records):
     rows = prediction.groups(report)
     figure, _ = drawn(lambda theme: prediction.draw(report, theme))
     (axes,) = figure.axes
-    for container, source in zip(axes.containers, prediction.PREDICTIONS, strict=True):
+    sources = prediction.predictions([row for _, row in rows])
+    assert sources == list(PREDICTIONS)
+    for container, source in zip(axes.containers, sources, strict=True):
+        shown = [row.sources for _, row in rows if row.sources[source] is not None]
         x, y = container.lines[0].get_xydata().T
-        np.testing.assert_allclose(x, [100 * row.sources["real run"].value for _, row in rows])
-        np.testing.assert_allclose(y, [100 * row.sources[source].value for _, row in rows])
+        np.testing.assert_allclose(x, [100 * sources["real run"].value for sources in shown])
+        np.testing.assert_allclose(y, [100 * sources[source].value for sources in shown])
     assert axes.get_xlim() == axes.get_ylim()
 
 
@@ -105,9 +121,95 @@ def test_spread_moves_positions_only_as_far_as_needed(positions, expected):
     assert prediction.spread(positions, 1.0) == pytest.approx(expected)
 
 
+def test_measured_predictions_are_filled_and_calculated_ones_hollow(records):
+    report = collect(records)
+    figure, _ = drawn(lambda theme: prediction.draw(report, theme))
+    looks = {
+        container.get_label(): container.lines[0].get_markerfacecolor()
+        for container in figure.axes[0].containers
+    }
+    hollow = {name for name, colour in looks.items() if colour == "none"}
+    assert hollow == {"calc_speedup", "FLOPs", "roofline"}
+    markers = [c.lines[0].get_marker() for c in figure.axes[0].containers]
+    assert len(set(markers)) == len(markers) == 5
+
+
+def complete(make, num_blocks=14):
+    """A model with curve, ledger and profile."""
+    measured = (make.curve, make.ledger, make.profile)
+    report = collect([make.session(), *(kind(make.resnet, num_blocks) for kind in measured)])
+    return report.subjects[0]
+
+
+def test_block_times_hold_every_source_in_lanes_of_their_own(make):
+    subject = complete(make)
+    figure, _ = drawn(lambda theme: block_times.draw(subject, theme))
+    (axes,) = figure.axes
+    assert [c.get_label() for c in axes.containers] == list(block_times.SOURCES)
+    found = {c.get_label(): c.lines[0].get_xydata() for c in axes.containers}
+    expected = [time.ledger.value for time in subject.block_times]
+    np.testing.assert_allclose(found["stage ledger"][:, 0], expected)
+    assert len(found["difference of totals"]) == 13  # the head never freezes
+    assert len({round(float(xy[0, 1]), 6) for xy in found.values()}) == 4
+    np.testing.assert_array_equal(np.round(found["profiler"][:, 1]), range(14))
+
+
+def test_block_times_of_a_curve_alone_show_the_difference_of_totals(make):
+    subject = collect([make.session(), make.curve(make.resnet, 14)]).subjects[0]
+    assert block_times.shown(subject) == ["difference of totals"]
+    assert "stage ledger" not in block_times.caption(subject).lower()
+
+
+def test_nothing_of_the_block_figures_is_cut_off(make):
+    subject = complete(make, 40)
+    for plate in of_subject(subject).values():
+        figure, renderer = drawn(plate.draw)
+        width, height = figure.canvas.get_width_height()
+        texts = [label for axes in figure.axes for label in axes.get_yticklabels()]
+        legends = [each for each in (*figure.legends, figure.axes[0].get_legend()) if each]
+        texts += [text for legend in legends for text in legend.get_texts()]
+        assert overlaps([t for t in texts if t.get_visible()], renderer) == []
+        for text in texts:
+            box = text.get_window_extent(renderer)
+            assert min(box.x0, box.y0) >= 0
+            assert (box.x1 <= width, box.y1 <= height) == (True, True)
+
+
+def test_kinds_of_work_stack_up_to_the_time_of_each_block(make):
+    subject = complete(make)
+    figure, _ = drawn(lambda theme: kinds.draw(subject, theme))
+    scales = []
+    for axes, phase in zip(figure.axes, PHASES, strict=True):
+        ends = np.zeros(14)
+        for bar in axes.patches:
+            row = round(bar.get_y() + bar.get_height() / 2)
+            ends[row] = max(ends[row], bar.get_x() + bar.get_width())
+        expected = [sum(block.values()) for block in subject.profile.kind_ms[phase]]
+        np.testing.assert_allclose(ends, expected)
+        scales.append(axes.get_window_extent().width / np.diff(axes.get_xlim())[0])
+    np.testing.assert_allclose(scales, scales[0], rtol=0.02)
+
+
+def test_minor_kinds_are_drawn_as_other_and_none_is_lost(make):
+    kind_ms = {phase: [{"norm": 10.0, "pooling": 0.001}] * 2 for phase in PHASES}
+    profile = make.profile(make.resnet, 2, kind_ms=kind_ms)
+    shown = kinds.shown(profile)
+    assert shown == ["norm", "other"]
+    np.testing.assert_allclose(kinds.lengths_ms(profile, "forward", shown), [[10, 10], [0.001] * 2])
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_kind_and_every_source_has_a_colour_of_its_own(theme):
+    named = [theme.kind(kind) for kind in get_args(Kind)]
+    assert len(set(named)) == len(named)
+    assert theme.paper not in named
+    assert len(set(theme.source.values())) == len(SOURCES)
+    assert len({MARKER[source] for source in SOURCES}) == len(SOURCES)
+
+
 def test_names_of_forty_blocks_do_not_overlap(make):
     report = collect([make.session(), make.curve(make.resnet, 40)])
-    figure, renderer = drawn(lambda theme: block_saving.draw(report.subjects[0], theme))
+    figure, renderer = drawn(lambda theme: block_times.draw(report.subjects[0], theme))
     labels = figure.axes[0].get_yticklabels()
     assert len(labels) == 39
     assert overlaps(labels, renderer) == []

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from freezeout.perf.prediction_budgets import BUDGETS
 from freezeout.schedule import Schedule, calc_speedup
 from reports.collection import collect
 from reports.tables import frames
@@ -154,7 +155,13 @@ def test_a_diverged_seed_is_counted_and_left_out_of_the_mean(make):
     assert (row["seeds"], row["diverged"], row["error_percent"]) == (2, 1, 5.0)
 
 
-@pytest.mark.parametrize("stem", ["savings", "levels", "blocks", "training"])
+STEMS = [
+    *("savings", "levels", "blocks", "training", "worth", "block_times", "kinds", "usage"),
+    *("predictions", "trust"),
+]
+
+
+@pytest.mark.parametrize("stem", STEMS)
 def test_csv_files_give_the_tables_back(written: Path, tables, stem):
     frame = tables[stem]
     again = pd.read_csv(written / f"{stem}.csv")
@@ -169,10 +176,102 @@ def test_csv_files_give_the_tables_back(written: Path, tables, stem):
             assert not np.isinf(values).any()
 
 
+def test_there_is_a_file_for_every_table(written: Path, tables):
+    assert set(tables) == set(STEMS)
+    assert {path.stem for path in written.glob("*.csv")} == set(STEMS)
+
+
 def test_every_column_of_numbers_names_its_unit(tables):
     units = ("_percent", "_pp", "_ms", "_bytes", "_s", "_times")
     counts = {"rounds", "passes", "steps", "level", "first_block", "parameters", "epochs"}
-    unitless = counts | {"seeds", "diverged", "lr", "const_time"}
+    unitless = counts | {"seeds", "diverged", "lr", "const_time", "block", "redone_rounds"}
+    unitless |= {"outlier_visits", "outlier_rounds", "visits", "disturbed"}
     for frame in tables.values():
         numbers = frame.select_dtypes(["number", "bool"]).columns
         assert [n for n in numbers if not n.endswith(units) and n not in unitless] == []
+
+
+def of_kind(records, kind, **fields):
+    """The one record of a kind with these fields."""
+    (found,) = (
+        r
+        for r in records
+        if type(r).__name__ == kind and all(getattr(r, k) == v for k, v in fields.items())
+    )
+    return found
+
+
+def test_block_times_hold_medians_of_every_source(tables, records, make):
+    table = tables["block_times"]
+    blocks, whole = table[table["block"].notna()], table.iloc[-1]
+    ledger = of_kind(records, "Ledger", repeat=0)
+    rounds = np.asarray(ledger.block_ms).mean(axis=1)
+    np.testing.assert_allclose(blocks["stage_ledger_ms"], np.median(rounds, axis=0))
+    profiled = np.asarray(of_kind(records, "Profile").phase_ms["backward"])
+    np.testing.assert_allclose(blocks["profiler_ms"], np.median(profiled, axis=0))
+    curve = of_kind(records, "Curve", repeat=0, config=make.resnet)
+    backward = np.asarray(curve.samples_ms["backward"]).mean(axis=-1)
+    expected = np.median(backward[:, :-1] - backward[:, 1:], axis=0)
+    np.testing.assert_allclose(blocks["difference_of_totals_ms"].iloc[:-1], expected)
+    assert pd.isna(blocks["difference_of_totals_ms"].iloc[-1])
+    assert whole["name"] == "all blocks"
+    assert whole["stage_ledger_ms"] == pytest.approx(np.median(rounds.sum(axis=1)))
+    assert whole["profiler_ms"] == pytest.approx(np.median(profiled.sum(axis=1)))
+
+
+def test_block_times_hold_how_far_the_ledger_is_from_passes_without_hooks(tables, records):
+    whole = tables["block_times"].iloc[-1]
+    ledger = of_kind(records, "Ledger", repeat=0)
+    plain = np.median(ledger.plain_ms["backward"], axis=1)
+    summed = np.median(np.asarray(ledger.block_ms).sum(axis=-1), axis=1)
+    expected = 100 * np.median(summed / plain - 1)
+    assert whole["hook_cost_percent"] == pytest.approx(expected)
+    assert whole["conservation_percent"] == pytest.approx(0, abs=1e-9)  # of the same passes
+
+
+def test_use_of_the_device_is_work_over_time_and_its_share_of_the_ceilings(tables, records):
+    (row,) = tables["usage"].to_dict("records")
+    work, ceiling = of_kind(records, "Work"), of_kind(records, "Ceiling")
+    seconds = np.median(of_kind(records, "Ledger", repeat=0).step_ms) / 1000
+    flops, moved = (
+        sum(o[i] for phase in work.operations.values() for block in phase for o in block)
+        for i in (0, 1)
+    )
+    assert row["flops_per_s"] == pytest.approx(flops / seconds)
+    share = 100 * flops / seconds / np.median(ceiling.matmul_flops_per_s)
+    assert row["of_matmul_ceiling_percent"] == pytest.approx(share)
+    assert row["bytes_per_s"] == pytest.approx(moved / seconds)
+    assert pd.isna(row["peak_first_bytes"])
+    assert row["saved_first_bytes"] == 14 * 2**20
+
+
+def test_kinds_add_up_to_the_profiled_time(tables, records):
+    summed = tables["kinds"].groupby("phase")["time_ms"].sum()
+    for phase, steps in of_kind(records, "Profile").phase_ms.items():
+        assert summed[phase] == pytest.approx(np.mean(np.sum(steps, axis=1)), rel=0.01)
+
+
+def test_prediction_errors_are_differences_from_the_real_run(tables):
+    table = tables["predictions"]
+    assert set(table["source"]) == {
+        *("calc_speedup", "FLOPs", "roofline", "stage ledger", "measured curve")
+    }
+    gap = table["predicted_percent"] - table["real_run_percent"]
+    np.testing.assert_allclose(table["error_pp"], gap)
+    row = table[(table["model"] == "timm:resnet18") & (table["source"] == "measured curve")].iloc[0]
+    budget = 100 * BUDGETS["cpu"]["measured curve"]
+    assert (row["verdict"], row["budget_pp"]) == ("beyond", pytest.approx(budget))
+
+
+def test_trust_counts_rounds_made_again_and_compares_repetitions(tables, records, make):
+    row = tables["trust"].set_index("model").loc["timm:resnet18"]
+    assert (row["rounds"], row["redone_rounds"]) == (8, 1)
+    saved = []
+    for repeat in (0, 1):
+        rounds = step_rounds(of_kind(records, "Curve", repeat=repeat, config=make.resnet))
+        saved.append(100 * (1 - np.median(rounds / rounds[:, :1], axis=0)))
+    gaps = np.abs(saved[0] - saved[1])[1:]
+    assert row["saving_differs_at_most_pp"] == pytest.approx(gaps.max())
+    assert row["saving_differs_typically_pp"] == pytest.approx(np.median(gaps))
+    other = tables["trust"].set_index("model").loc[NAME]
+    assert pd.isna(other["saving_differs_at_most_pp"])
