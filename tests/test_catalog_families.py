@@ -13,6 +13,9 @@ import torchvision
 
 import models
 from freezeout.blocks import partition
+from freezeout.perf.clock import CpuClock
+from freezeout.perf.ledger import BlockHooks
+from freezeout.perf.workload import main_output
 from freezeout.proof import audit
 
 WRITTEN_FOR = "1.0.31"
@@ -172,6 +175,17 @@ def check(name):
     blocks = partition(module, sample, groups=model.groups())
     check_blocks(name, module, blocks)
     check_free(name, module, sample, blocks)
+    if name.startswith("timm:"):
+        check_left_in_turn(module, sample, blocks)
+
+
+def check_left_in_turn(module, sample, blocks):
+    """The backward pass leaves one block after the other, so that the stage ledger can time them."""
+    hooks = BlockHooks(blocks, CpuClock())
+    main_output(module.train()(sample)).sum().backward()
+    left = list(hooks.take())
+    hooks.remove()
+    assert left == list(reversed(range(len(blocks))))
 
 
 def check_blocks(name, module, blocks):

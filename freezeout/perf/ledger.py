@@ -34,10 +34,11 @@ MAX_ROUNDS = 40
 """More would fill the results file and not the interval."""
 
 
-class _Hooks:
+class BlockHooks:
     """A mark for each block, set when the backward pass leaves it."""
 
     def __init__(self, blocks: Blocks, clock: Clock) -> None:
+        """Hook the first parameter of each block that is trained at all; the marks are of `clock`."""
         self.blocks = blocks
         self.clock = clock
         self.marks: dict[int, Any] = {}
@@ -68,6 +69,7 @@ class _Hooks:
         return marks
 
     def remove(self) -> None:
+        """Let go of the model."""
         for handle in self._handles:
             handle.remove()
 
@@ -187,7 +189,7 @@ def _round(workload: Workload, clock: Clock, rng: random.Random) -> _Round:
 
 def _hooked_turn(workload: Workload, clock: Clock, made: _Round) -> None:
     workload.step(clock)  # not counted: so that on a GPU the host is ahead when counting starts
-    hooks = _Hooks(workload.blocks, clock)
+    hooks = BlockHooks(workload.blocks, clock)
     try:
         steps = [(workload.step(clock), hooks.take()) for _ in range(TURN_STEPS)]
     finally:
