@@ -1,11 +1,13 @@
 """`python -m bench.pair --base REF`: the bench of a commit and of its base in turns on this machine, then the gate.
 
-Each run is a process of its own in a worktree of its own: base, candidate, base, candidate. So a slow drift of the
-machine meets both sides alike, runs of one side show how much equal runs differ, and what is measured is a commit,
-whatever happens in the checkout meanwhile.
+Each run is a process of its own in a worktree of its own: base, candidate, candidate, base, and so on. With an even
+number of turns both sides run equally early, so a steady drift of the machine favours none; with an odd one the base is
+the earlier by half a run. A machine that is cold at first shows as a difference between the runs of the base, which
+widens the margins. What is measured is a commit, whatever happens in the checkout meanwhile.
 """
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
+from xml.etree import ElementTree
 
 from bench.worktrees import (
     check_committed,
@@ -26,8 +29,17 @@ from bench.worktrees import (
 )
 
 SIDES = ("base", "candidate")
-PASS, BAD_INPUT, UNDECIDED, INTERRUPTED = 0, 2, 3, 130
-VERDICTS = {PASS: "pass", 1: "regression", BAD_INPUT: "bad input", UNDECIDED: "undecided"}
+PASS, REGRESSION, BAD_INPUT, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
+VERDICTS = {
+    PASS: "pass",
+    REGRESSION: "regression",
+    BAD_INPUT: "bad input",
+    UNDECIDED: "undecided",
+}
+TESTS_FAILED = 1
+"""Exit code of pytest where tests failed and nothing else."""
+COMPARED = ("curve", "ledger", "run")
+"""Kinds of record that the gate compares."""
 OURS = ("--results", "--resume", "--junitxml", "--junit-xml")
 """Options of the bench that are set here, a file for each run."""
 
@@ -40,13 +52,48 @@ class Turn:
     """Such as `base-1`; its files are named by it."""
     side: str
     results: Path
+    junit: Path
     code: int
     """Exit code of pytest."""
 
     @property
     def measured(self) -> bool:
-        """Whether there is something in its results file; a bench that fails early leaves none or an empty one."""
-        return self.results.is_file() and self.results.stat().st_size > 0
+        """Whether its results file holds a measurement; that of a bench that fails early holds its session alone."""
+        return self.results.is_file() and any(
+            kind in COMPARED for kind in _kinds(self.results.read_text(encoding="utf-8"))
+        )
+
+    @property
+    def failures(self) -> frozenset[str]:
+        """Tests that failed, by their names, and that the bench ended otherwise than by failed tests."""
+        tests = _failed_tests(self.junit)
+        if self.code == PASS or (self.code == TESTS_FAILED and tests):
+            return tests
+        return tests | {f"the bench itself (exit code {self.code})"}
+
+
+def _kinds(text: str) -> Iterator[str]:
+    """Kinds of the records that can be read; on the others the gate has its say."""
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            yield str(record.get("kind"))
+
+
+def _failed_tests(junit: Path) -> frozenset[str]:
+    """Names of the tests that failed by a JUnit file; empty if there is none that can be read."""
+    try:
+        cases = list(ElementTree.parse(junit).getroot().iter("testcase"))
+    except (OSError, ElementTree.ParseError):
+        return frozenset()
+    return frozenset(
+        f"{case.get('classname', '')}::{case.get('name', '')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    )
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -114,16 +161,23 @@ def _new_folder(path: Path) -> Path:
 def _bench_in_turns(
     trees: Mapping[str, Path], turns: int, out: Path, options: Sequence[str]
 ) -> Iterator[Turn]:
-    for number in range(1, turns + 1):
-        for side, tree in trees.items():
-            name = f"{side}-{number}"
-            _say(f"{name} of {turns}: {' '.join(options) or 'the default bench'}")
-            results = out / f"{name}.jsonl"
-            files = ("--results", str(results), "--junitxml", str(out / f"{name}.junit.xml"))
-            code = _python(tree, "-m", "pytest", "bench", "--benchmark", *options, *files)
-            if code:
-                _say(f"{name} failed: exit code {code}")
-            yield Turn(name=name, side=side, results=results, code=code)
+    for name, side in order(turns):
+        _say(f"{name} of {turns}: {' '.join(options) or 'the default bench'}")
+        results, junit = out / f"{name}.jsonl", out / f"{name}.junit.xml"
+        files = ("--results", str(results), "--junitxml", str(junit))
+        code = _python(trees[side], "-m", "pytest", "bench", "--benchmark", *options, *files)
+        if code:
+            _say(f"{name} failed: exit code {code}")
+        yield Turn(name=name, side=side, results=results, junit=junit, code=code)
+
+
+def order(turns: int) -> list[tuple[str, str]]:
+    """Name and side of each run: every second turn begins with the candidate."""
+    return [
+        (f"{side}-{number}", side)
+        for number in range(1, turns + 1)
+        for side in (SIDES if number % 2 else SIDES[::-1])
+    ]
 
 
 def summary(commits: Mapping[str, str], turns: Sequence[Turn]) -> str:
@@ -158,29 +212,51 @@ def _judge(tree: Path, turns: Sequence[Turn], out: Path) -> int:
         if not files[side]:
             codes = ", ".join(str(turn.code) for turn in turns if turn.side == side)
             raise ValueError(
-                f"no run of the {side} left results (exit codes {codes}, reasons above), so there is "
+                f"no run of the {side} left a measurement (exit codes {codes}, reasons above), so there is "
                 f"nothing to compare; what there is lies in {out}."
             )
     if _python(tree, "-m", "reports", *files["candidate"], "--out", str(out / "report")):
         _say("the candidate's report could not be made, reason above")
     sides = ("--baseline", *files["base"], "--candidate", *files["candidate"])
-    gate = _python(tree, "-m", "reports", "gate", *sides, "--out", str(out / "gate"))
-    code, reason = verdict(gate, turns)
+    ended = _python(tree, "-m", "reports", "gate", *sides, "--out", str(out / "gate"))
+    code, reason = verdict(ended, _decided(out / "gate" / "gate.json"), turns)
     _say(f"{VERDICTS[code]}: {reason}; files in {out}")
     return code
 
 
-def verdict(gate: int, turns: Sequence[Turn]) -> tuple[int, str]:
+def _decided(file: Path) -> int | None:
+    """The exit code that the gate wrote down; None if it did not come to that."""
+    try:
+        code = json.loads(file.read_text(encoding="utf-8"))["exit_code"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return code if isinstance(code, int) else None
+
+
+def verdict(ended: int, decided: int | None, turns: Sequence[Turn]) -> tuple[int, str]:
     """The exit code of the pair and its reason.
 
-    It is the gate's, but a candidate whose bench failed has not passed: what failed may be missing from the comparison.
+    It is the gate's, but a candidate whose bench failed where that of the base did not has not passed: what failed may
+    be missing from the comparison.
+
+    Args:
+        ended: exit code of the gate's process; a Python that crashes ends with 1, like a regression.
+        decided: what the gate wrote down as its decision.
+        turns: all runs of the bench.
     """
-    failed = [turn.name for turn in turns if turn.side == "candidate" and turn.code]
-    if gate == PASS and failed:
-        return UNDECIDED, f"the gate passed, but the bench failed in {', '.join(failed)}"
-    if gate not in VERDICTS:
-        return BAD_INPUT, f"the gate ended with exit code {gate}"
-    return gate, "by the gate"
+    if ended == BAD_INPUT and decided is None:
+        return BAD_INPUT, "by the gate, reason above"
+    if ended not in VERDICTS or ended != decided:
+        return BAD_INPUT, f"the gate crashed (exit code {ended}), reason above"
+    base, candidate = (_failures(turns, side) for side in SIDES)
+    if ended == PASS and (own := sorted(candidate - base)):
+        more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+        return UNDECIDED, f"the gate passed, but only the candidate failed in {own[0]}{more}"
+    return ended, "by the gate"
+
+
+def _failures(turns: Sequence[Turn], side: str) -> frozenset[str]:
+    return frozenset().union(*(turn.failures for turn in turns if turn.side == side))
 
 
 def _python(tree: Path, *arguments: str) -> int:

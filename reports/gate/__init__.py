@@ -26,10 +26,13 @@ Decision. A row regresses only if both say so:
   repetitions, pooled over the blocks or levels of the configuration; or, where there are none, a default that the
   output calls "not learnt".
 
-SAME needs the whole 95 % interval of the change within the margin; what is neither is UNDECIDED. So is a row with fewer
-than `freezeout.perf.statistics.MIN_ROUNDS` rounds, and a prediction held against a disturbed real run. A measurement
-compared with itself is SAME.
+SAME needs the whole 95 % interval of the change within what SAME may hide: the margin, but at most the default one, and
+at most the margin without the candidate's own repetitions. What is neither is UNDECIDED. So is a row with fewer than
+`freezeout.perf.statistics.MIN_ROUNDS` rounds, one measured while heat or the power brake slowed the device (unless a
+repetition is free of that), and a prediction held against a disturbed real run. A measurement compared with itself is
+SAME. An undecided row of which even the worse end of the interval is within what SAME may hide does not count.
 
 MISSING rows, in the baseline but not in the candidate, count as regressions, because a case that fails or is no longer
-measured must not pass; `--allow-missing` lets them. NEW rows have nothing to be compared with and never gate.
+measured must not pass; `--allow-missing` lets them. NEW rows have nothing to be compared with and never gate. Where
+there is a baseline but no gating row has both sides, the gate is UNDECIDED; without any baseline file it passes.
 """

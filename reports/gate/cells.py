@@ -28,6 +28,14 @@ def margin(row: Row) -> str:
     return "–" if row.margin is None else f"±{fixed(row.margin, 1)} {row.quantity.change_unit}"
 
 
+def same_within(row: Row) -> str:
+    """What SAME may hide where that is less than the margin of an undecided row; else empty."""
+    if row.verdict != "UNDECIDED" or row.margin is None or row.same_within is None:
+        return ""
+    limit = f"SAME only within ±{fixed(row.same_within, 1)} {row.quantity.change_unit}"
+    return limit if row.same_within < row.margin else ""
+
+
 def p_value(row: Row) -> str:
     """The adjusted p value; a dash where there is none."""
     if row.p_adjusted is None:

@@ -21,11 +21,18 @@ class Decision:
     left_out: tuple[Machine, ...]
     """Machines of the baseline that nothing was held against."""
     rows: tuple[Row, ...]
+    expected: bool
+    """Whether there is a baseline, so that something has to be compared."""
 
     @property
     def exit(self) -> Exit:
         """What to tell the shell."""
-        return exit_code(self.rows)
+        return exit_code(self.rows, expected=self.expected)
+
+    @property
+    def compared(self) -> bool:
+        """Whether any gating row has both sides."""
+        return any(row.gates and row.change for row in self.rows)
 
     @property
     def has_baseline(self) -> bool:
@@ -61,7 +68,7 @@ def decide(
         raise ResultsError("the candidate holds no curve, ledger or run; nothing to compare.")
     known = [*baseline, *candidate]
     more = places([r for r in repetitions if isinstance(r, Session) or r not in known])
-    return hold(after, before, more, allow_missing=allow_missing)
+    return hold(after, before, more, allow_missing=allow_missing, expected=bool(baseline))
 
 
 def hold(
@@ -70,8 +77,9 @@ def hold(
     repetitions: Sequence[Place] = (),
     *,
     allow_missing: bool = False,
+    expected: bool = True,
 ) -> Decision:
-    """Hold what was measured against a baseline, machine by machine; see `decide`."""
+    """Hold what was measured against a baseline, machine by machine; see `decide` and `Decision.expected`."""
     pairs = paired(candidate, baseline)
     held = {pair.baseline.machine for pair in pairs if pair.baseline}
     return Decision(
@@ -82,4 +90,5 @@ def hold(
             named(pairs),
             allow_missing=allow_missing,
         ),
+        expected=expected,
     )

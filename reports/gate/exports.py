@@ -59,6 +59,8 @@ def _row(row: Row) -> dict[str, Any]:
         "change_high": _known(change.high) if change else None,
         "margin": _known(row.margin),
         "margin_source": row.margin_source or None,
+        "same_within": _known(row.same_within),
+        "harmless": row.is_harmless,
         "p_adjusted": _known(row.p_adjusted),
         "baseline_rounds": row.rounds[0],
         "candidate_rounds": row.rounds[1],

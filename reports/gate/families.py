@@ -26,6 +26,8 @@ class Family:
     """Of the parts that both sides have."""
     repeated: Repeated | None
     """On the parts of `change`; None where nothing was repeated, or nothing can be compared."""
+    repeated_without_candidate: Repeated | None
+    """The same without the candidate's own repetitions."""
 
     @property
     def gates(self) -> bool:
@@ -40,26 +42,37 @@ def families(pair: Pair, repetitions: Iterable[Place]) -> Iterator[Family]:
         pair: to compare.
         repetitions: further measurements that only noise margins are learnt from.
     """
-    sources = [pair.candidate, *([pair.baseline] if pair.baseline else [])]
     name = pair.candidate.machine.device_name
-    sources += [place for place in repetitions if place.machine.device_name == name]
-    cases = pair.cases
+    others = [pair.baseline] if pair.baseline else []
+    others += [place for place in repetitions if place.machine.device_name == name]
     for quantity in QUANTITIES:
-        for key in sorted(cases, key=repr):
+        for key, case in sorted(pair.cases.items(), key=lambda each: repr(each[0])):
             before = _average(pair.baseline, key, quantity)
             after = _average(pair.candidate, key, quantity)
             if after or (before and key not in pair.elsewhere):
                 found = change(before, after, quantity) if before and after else None
+                every, without = _repetitions(pair.candidate, others, found, key, quantity)
                 yield Family(
                     pair=pair,
                     key=key,
-                    config=cases[key].config,
+                    config=case.config,
                     quantity=quantity,
                     baseline=before,
                     candidate=after,
                     change=found,
-                    repeated=_repeated(found, sources, key, quantity),
+                    repeated=every,
+                    repeated_without_candidate=without,
                 )
+
+
+def _repetitions(
+    candidate: Place, others: Sequence[Place], found: Change | None, key: Key, quantity: Quantity
+) -> tuple[Repeated | None, Repeated | None]:
+    """All repetitions, and those without the candidate's own."""
+    without = _repeated(found, others, key, quantity)
+    if len(_samples(candidate.cases.get(key), quantity)) < 2:
+        return without, without
+    return _repeated(found, [candidate, *others], key, quantity), without
 
 
 def _average(place: Place | None, key: Key, quantity: Quantity) -> Sample | None:

@@ -10,7 +10,7 @@ from reports.gate.places import Pair, Place
 from reports.gate.verdicts import Exit
 from reports.text import counted
 
-REPEAT = "`python -m pytest bench --benchmark --aa`"
+REPEAT = "`python -m bench.pair`"
 
 
 def verdict(decision: Decision) -> str:
@@ -18,12 +18,18 @@ def verdict(decision: Decision) -> str:
     counts = decision.count(gates=True)
     rows = counted(sum(counts.values()), "gating row")
     told = f"(exit code {decision.exit.value})"
+    undecided = [row for row in decision.rows if row.gates and row.verdict == "UNDECIDED"]
+    count = sum(row.is_open for row in undecided)
     if decision.exit is Exit.REGRESSION:
         bad = [f"{counts[each]} {each}" for each in ("SLOWER", "MISSING") if each in counts]
         return f"REGRESSION: of {rows}, {' and '.join(bad)} {told}"
+    if decision.exit is Exit.UNDECIDED and not count:
+        return f"UNDECIDED: there is a baseline, but nothing of it could be compared {told}"
     if decision.exit is Exit.UNDECIDED:
-        return f"UNDECIDED: no regression, but {counts['UNDECIDED']} of {rows} undecided {told}"
-    return f"PASS: none of {rows} is worse {told}"
+        return f"UNDECIDED: no regression, but {count} of {rows} may be worse {told}"
+    harmless = len(undecided)
+    besides = f"; {harmless} undecided between the same and better" if harmless else ""
+    return f"PASS: none of {rows} is worse{besides} {told}"
 
 
 def facts(decision: Decision) -> list[tuple[str, str]]:
@@ -82,16 +88,25 @@ def advice(decision: Decision, candidate: Sequence[Path], baseline: Sequence[Pat
     if any(row.verdict == "MISSING" for row in rows):
         found.append("Rows that are missing on purpose pass with --allow-missing.")
     if decision.exit is Exit.REGRESSION:
-        folder = baseline[0] if baseline[0].is_dir() else "DIR"
-        found.append(f"Take an intended change as the new baseline: {accepting(candidate, folder)}")
-    if any(row.verdict == "UNDECIDED" for row in rows):
-        found.append("Undecided rows need more rounds or a quieter machine.")
-    decisive = [row for row in rows if row.verdict in ("SLOWER", "UNDECIDED")]
-    if any(row.margin_source.startswith("not learnt") for row in decisive):
+        told = accepting(candidate, _folder(baseline))
+        found.append(f"Take an intended change as the new baseline: {told}")
+    if decision.exit is Exit.UNDECIDED and not decision.compared:
         found.append(
-            f"Margins are learnt from repetitions: {REPEAT}, or further files of one side."
+            "The baseline needs what the candidate measures, on this kind of device: "
+            f"{accepting(candidate, _folder(baseline))}"
+        )
+    if any(row.is_open for row in rows):
+        found.append("Undecided rows need more rounds or a quieter machine.")
+    decisive = [row for row in rows if row.verdict == "SLOWER" or row.is_open]
+    if any("default" in row.margin_source for row in decisive):
+        found.append(
+            f"Margins are learnt from sessions of one side: further files of it, as {REPEAT} makes."
         )
     return found
+
+
+def _folder(baseline: Sequence[Path]) -> Path | str:
+    return baseline[0] if baseline[0].is_dir() else "DIR"
 
 
 def accepting(candidate: Sequence[Path], folder: Path | str) -> str:

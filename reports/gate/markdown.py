@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reports.display import Table
-from reports.gate.cells import change, margin, p_value, rounds, values
+from reports.gate.cells import change, margin, p_value, rounds, same_within, values
 from reports.gate.decision import Decision
 from reports.gate.heading import facts, verdict
 from reports.gate.rows import VERDICTS, Row
@@ -49,5 +49,6 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         *(row.verdict, row.model, row.name, values(row), change(row), margin(row)),
         *(row.margin_source or "–", p_value(row), rounds(row)),
-        *("yes" if row.gates else "no", row.note or "–"),
+        "yes" if row.gates else "no",
+        "; ".join(filter(None, (same_within(row), row.note))) or "–",
     )

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from freezeout.perf.comparison import compare
-from freezeout.perf.records import Ceiling, Config, Curve, Ledger, Record, Run, Work
+from freezeout.perf.machine import slowed
+from freezeout.perf.records import Config, Curve, Ledger, Record, Run, Session, Work
 from freezeout.perf.saving import step_ms
 from freezeout.perf.statistics import CONFIDENCE, Array, Estimate
-from reports.cases import of_kind
+from reports.cases import Case, gathered, of_kind
 from reports.gate.quantities import (
     BACKWARD,
     BLOCK,
@@ -22,10 +22,10 @@ from reports.gate.quantities import (
 from reports.gate.samples import Sample, of_rounds
 
 REAL = "real run"
+DISTURBED = "something else took part of the real run's time; measure it again"
 NORMAL_QUANTILE = 1.959964
 """Half-widths of a 95 % interval in standard errors."""
 Key = tuple[object, ...]
-Kind = TypeVar("Kind", Curve, Ledger, Work, Ceiling, Run)
 assert CONFIDENCE == 0.95, "the quantile above is for 95 % intervals"
 
 
@@ -49,10 +49,10 @@ def key_of(config: Config, blocks: Sequence[str]) -> Key:
 
 
 def measured(records: Iterable[Record]) -> dict[Key, Measured]:
-    """Every configuration in the records of one machine; the order of the records plays no role."""
+    """Every configuration in the records of one machine; the order of the sessions plays no role."""
     records = list(records)
-    curves = sorted(of_kind(Curve, records), key=lambda each: (each.session, each.repeat))
-    ledgers = sorted(of_kind(Ledger, records), key=lambda each: (each.session, each.repeat))
+    sessions = {each.session: each for each in of_kind(Session, records)}
+    records.sort(key=lambda each: _age(each, sessions))
     found: dict[Key, dict[str, list[Sample]]] = {}
     configs: dict[Key, Config] = {}
 
@@ -63,15 +63,22 @@ def measured(records: Iterable[Record]) -> dict[Key, Measured]:
             if sample.parts:  # a model of one block has no level that saves
                 found.setdefault(key, {}).setdefault(name, []).append(sample)
 
-    for curve in curves:
+    for curve in of_kind(Curve, records):
         add(curve.config, curve.blocks, of_curve(curve))
-    for ledger in ledgers:
+    for ledger in of_kind(Ledger, records):
         add(ledger.config, ledger.blocks, of_ledger(ledger))
-    for run in sorted(of_kind(Run, records), key=lambda each: (each.session, each.schedule.title)):
-        own = _for_run(run, [each for each in curves if len(each.blocks) == run.num_blocks])
+    for case in gathered(records, sessions)[0]:
+        own = case.last(Curve)
         if own is not None:
-            add(run.config, own.blocks, {PREDICTION.name: of_run(run, own, records)})
+            for run in case.all(Run):
+                add(run.config, own.blocks, {PREDICTION.name: of_run(run, own, case)})
     return {key: Measured(config=configs[key], samples=samples) for key, samples in found.items()}
+
+
+def _age(record: Record, sessions: Mapping[str, Session]) -> tuple[str, str]:
+    """Sorts by the start of the session; records of one stay as they are, so that the latest come last."""
+    known = sessions.get(record.session)
+    return known.started if known else "", record.session
 
 
 def of_curve(curve: Curve) -> dict[str, Sample]:
@@ -80,19 +87,26 @@ def of_curve(curve: Curve) -> dict[str, Sample]:
     levels = [f"level {level}" for level in curve.levels]
     saving = 100 * (1 - rounds[:, 1:] / rounds[:, :1])
     return {
-        SAVING.name: of_rounds(saving, levels[1:], curve.session),
-        STEP.name: of_rounds(rounds[:, :1], levels[:1], curve.session),
+        SAVING.name: of_rounds(saving, levels[1:], curve.session, _doubt(curve)),
+        STEP.name: of_rounds(rounds[:, :1], levels[:1], curve.session, _doubt(curve)),
     }
 
 
 def of_ledger(ledger: Ledger) -> dict[str, Sample]:
     """Milliseconds of every block's backward pass: as they are, and with each round divided by its pace."""
     rounds = np.asarray(ledger.block_ms, dtype=float).mean(axis=1)
-    found = {BACKWARD.name: of_rounds(rounds, ledger.blocks, ledger.session)}
+    found = {BACKWARD.name: of_rounds(rounds, ledger.blocks, ledger.session, _doubt(ledger))}
     if len(ledger.blocks) >= LEAST_BLOCKS:
         paced = rounds / pace(rounds)[:, np.newaxis]
-        found[BLOCK.name] = of_rounds(paced, ledger.blocks, ledger.session)
+        found[BLOCK.name] = of_rounds(paced, ledger.blocks, ledger.session, _doubt(ledger))
     return found
+
+
+def _doubt(record: Curve | Ledger | Run) -> str:
+    """That the device was slowed while a record was made; empty if it was not, so far as is known."""
+    count = sum(map(slowed, record.conditions))
+    of = f"{count} of {len(record.conditions)} {'passes' if isinstance(record, Run) else 'rounds'}"
+    return f"heat or the power brake slowed the device in {of}; measure it again" if count else ""
 
 
 def pace(rounds: Array) -> Array:
@@ -109,25 +123,24 @@ def pace(rounds: Array) -> Array:
     return np.where(found > 0, found, 1.0)
 
 
-def of_run(run: Run, curve: Curve, records: Sequence[Record]) -> Sample:
-    """How far each prediction is off a real run, in percentage points either way."""
-    ceilings = [c for c in of_kind(Ceiling, records) if c.dtype == run.config.dtype]
+def of_run(run: Run, curve: Curve, case: Case) -> Sample:
+    """How far each prediction of a case is off a real run, in percentage points either way."""
+    ledger = case.last(Ledger)
     result = compare(
-        curve,
-        run.schedule,
-        run,
-        ledger=_for_run(run, [each for each in of_kind(Ledger, records) if not each.repeat]),
-        work=_for_run(run, of_kind(Work, records)),
-        ceiling=_nearest(run.session, ceilings),
+        curve, run.schedule, run, ledger=ledger, work=case.last(Work), ceiling=case.ceiling
     )
-    errors = {
-        f"{source} ({run.schedule.title})": result.error(source)
-        for source, estimate in result.by_source().items()
-        if source != REAL and estimate is not None
+    doubt = _doubt(run) or (DISTURBED if result.disturbed else "")
+    doubts = {
+        "measured curve": doubt or _doubt(curve),
+        "stage ledger": doubt or (_doubt(ledger) if ledger else ""),
     }
-    known = {part: error for part, error in errors.items() if error is not None}
-    doubt = "something else took part of the real run's time; measure it again"
-    return of_estimates(known, run.session, {p: doubt for p in known if result.disturbed})
+    errors, why = {}, {}
+    for source, estimate in result.sources.items():
+        error = result.error(source) if source != REAL and estimate is not None else None
+        if error is not None:
+            part = f"{source} ({run.schedule.title})"
+            errors[part], why[part] = error, doubts.get(source, doubt)
+    return of_estimates(errors, run.session, {part: each for part, each in why.items() if each})
 
 
 def of_estimates(errors: Mapping[str, Estimate], session: str, doubts: Mapping[str, str]) -> Sample:
@@ -142,15 +155,3 @@ def of_estimates(errors: Mapping[str, Estimate], session: str, doubts: Mapping[s
         rounds=np.array([each.n for each in errors.values()], dtype=int),
         doubts=dict(doubts),
     )
-
-
-def _for_run(run: Run, records: Sequence[Kind]) -> Kind | None:
-    """Of the same configuration, first choice of the same session: a resumed bench has several."""
-    alike = [r for r in records if not isinstance(r, Ceiling) and r.config == run.config]
-    return _nearest(run.session, alike)
-
-
-def _nearest(session: str, records: Sequence[Kind]) -> Kind | None:
-    if not records:
-        return None
-    return min(records, key=lambda each: (each.session != session, getattr(each, "repeat", 0)))

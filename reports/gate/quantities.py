@@ -29,7 +29,8 @@ class Quantity:
     by_block: bool = False
     """Whether the parts are blocks that add up to the backward pass."""
     default_margin: Mapping[str, float]
-    """By kind of device, in the unit of the changes, where no repetitions tell."""
+    """By kind of device, in the unit of the changes: the margin where no repetitions tell, and the most that SAME may
+    hide however restless the machine."""
     least_margin: float
     """Changes up to this do not matter, however quiet the machine."""
 

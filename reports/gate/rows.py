@@ -33,6 +33,10 @@ class Row:
     margin: float | None = None
     """Change that repetitions of the same thing stay below, in the unit of changes."""
     margin_source: str = ""
+    same_within: float | None = None
+    """What the whole interval must be within to be SAME; at most the margin."""
+    is_harmless: bool = False
+    """Whether it is the same at worst, even if it is not decided."""
     p_adjusted: float | None = None
     rounds: tuple[int, int] = (0, 0)
     """Of baseline and candidate."""
@@ -43,3 +47,8 @@ class Row:
     def name(self) -> str:
         """Quantity and part, such as `saving at level 3` or `block layer1.0`."""
         return f"{self.quantity.name}{self.quantity.before_part}{self.part}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is undecided and may be worse."""
+        return self.verdict == "UNDECIDED" and not self.is_harmless

@@ -29,6 +29,8 @@ class Sample:
     rounds: NDArray[np.int64]
     doubts: Mapping[str, str] = field(default_factory=dict)
     """Why a part decides nothing, where that is so."""
+    sessions: float = 1.0
+    """How many sessions an average is worth; of the part that has the fewest."""
 
     @property
     def half_width(self) -> Array:
@@ -50,6 +52,7 @@ class Sample:
             freedom=np.where(there, self.freedom[chosen], np.nan),
             rounds=np.where(there, self.rounds[chosen], 0),
             doubts={part: why for part, why in self.doubts.items() if part in parts},
+            sessions=self.sessions,
         )
 
     def over(self, factor: float) -> "Sample":
@@ -62,6 +65,7 @@ class Sample:
             freedom=self.freedom,
             rounds=self.rounds,
             doubts=self.doubts,
+            sessions=self.sessions,
         )
 
 
@@ -72,13 +76,14 @@ def half_width(error: Array, freedom: Array) -> Array:
     return half
 
 
-def of_rounds(rounds: Array, parts: Sequence[str], session: str) -> Sample:
+def of_rounds(rounds: Array, parts: Sequence[str], session: str, doubt: str = "") -> Sample:
     """Trimmed means over rounds, with the errors that belong to them (Yuen 1974).
 
     Args:
         rounds: shape (rounds, parts).
         parts: their names.
         session: that they were measured in.
+        doubt: why none of them decides anything; empty if there is no such reason.
     """
     n = len(rounds)
     cut = int(TRIM * n)
@@ -95,6 +100,7 @@ def of_rounds(rounds: Array, parts: Sequence[str], session: str) -> Sample:
         error=np.sqrt(squares / (kept * (kept - 1))) if several else np.full(len(value), np.inf),
         freedom=np.full(len(value), max(kept - 1, 1), dtype=float),
         rounds=np.full(len(value), n),
+        doubts=dict.fromkeys(parts, doubt) if doubt else {},
     )
 
 
@@ -105,9 +111,9 @@ def average(samples: Sequence[Sample], *, paced: bool) -> Sample:
         samples: of one quantity; a part may be missing from some.
         paced: bring all to the pace of the first, see `at_pace_of`.
     """
+    samples = _undoubted(samples)
     if len(samples) == 1:
         return samples[0]
-    samples = _undoubted(samples)
     parts = tuple(dict.fromkeys(part for sample in samples for part in sample.parts))
     full = [sample.on(parts) for sample in samples]
     if paced:
@@ -127,16 +133,32 @@ def average(samples: Sequence[Sample], *, paced: bool) -> Sample:
         freedom=joint_freedom(error_squared, freedom),
         rounds=np.sum([sample.rounds for sample in full], axis=0),
         doubts=doubts,
+        sessions=_sessions(samples, np.isfinite(freedom)),
     )
 
 
 def _undoubted(samples: Sequence[Sample]) -> list[Sample]:
-    """Samples without the doubtful parts that another sample has without a doubt."""
+    """Samples without the doubtful parts that another sample has without a doubt; those that keep a part."""
     certain = {part for sample in samples for part in sample.parts if part not in sample.doubts}
-    return [
+    left = [
         sample.on(tuple(p for p in sample.parts if p not in sample.doubts or p not in certain))
         for sample in samples
     ]
+    return [sample for sample in left if sample.parts]
+
+
+def _sessions(samples: Sequence[Sample], there: NDArray[np.bool_]) -> float:
+    """Equally weighted sessions with as little variance as these have in their mean (Kish 1965).
+
+    Args:
+        samples: repetitions of which several may be of one session.
+        there: shape (samples, parts): which parts a sample has.
+    """
+    names = [sample.session for sample in samples]
+    counts = np.array(
+        [there[[each == name for each in names]].sum(axis=0) for name in dict.fromkeys(names)]
+    )
+    return float((counts.sum(axis=0) ** 2 / (counts**2).sum(axis=0)).min())
 
 
 def joint_freedom(error_squared: Array, freedom: Array) -> Array:

@@ -1,18 +1,21 @@
 """From families to rows: every part with its verdict, and with what a reader has to know about it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from freezeout.perf.statistics import Estimate
 from reports.gate.families import Family
 from reports.gate.machines import Machine
-from reports.gate.margins import margins, spreads
+from reports.gate.margins import Learnt, Repeated, learnt, margins
 from reports.gate.measured import Key
 from reports.gate.quantities import SAVING, STEP
 from reports.gate.rows import Row
 from reports.gate.samples import Sample
 from reports.gate.verdicts import Judged, adjusted
 from reports.text import fixed
+
+HARMLESS = "the same or better, so it does not count"
+"""Said of an undecided row that is not worse even at the worse end of its interval."""
 
 
 def rows_of(
@@ -42,7 +45,9 @@ def _judged(families: Sequence[Family]) -> dict[int, Judged]:
     """What decides about the families that both sides have, by position."""
     shared = {i: each.change for i, each in enumerate(families) if each.change is not None}
     gating = sum(len(each.parts) for i, each in shared.items() if families[i].gates)
-    spread = _spreads(families)
+    every = _learnt(families, lambda family: family.repeated)
+    alike = all(family.repeated is family.repeated_without_candidate for family in families)
+    others = every if alike else _learnt(families, lambda family: family.repeated_without_candidate)
     p = adjusted([each.p for each in shared.values()], [families[i].gates for i in shared])
     return {
         i: Judged(
@@ -51,8 +56,8 @@ def _judged(families: Sequence[Family]) -> dict[int, Judged]:
             margins=margins(
                 change,
                 families[i].quantity,
-                families[i].repeated,
-                spread[i],
+                every[i],
+                others[i],
                 device=families[i].config.device,
                 rows=gating,
             ),
@@ -62,15 +67,18 @@ def _judged(families: Sequence[Family]) -> dict[int, Judged]:
     }
 
 
-def _spreads(families: Sequence[Family]) -> dict[int, float]:
-    """What repetitions spread beyond their rounds, by position; those of one machine are taken together."""
+def _learnt(
+    families: Sequence[Family], repeated: Callable[[Family], Repeated | None]
+) -> dict[int, Learnt]:
+    """What repetitions say, by position; those of one machine are taken together."""
     together: dict[tuple[Machine, str], list[int]] = {}
     for i, each in enumerate(families):
         place = each.pair.candidate.machine, each.quantity.name
         together.setdefault(place, []).append(i)
-    found: dict[int, float] = {}
-    for own in together.values():
-        found |= zip(own, spreads([families[i].repeated for i in own]), strict=True)
+    found: dict[int, Learnt] = {}
+    for positions in together.values():
+        own = learnt([repeated(families[i]) for i in positions])
+        found |= zip(positions, own, strict=True)
     return found
 
 
@@ -79,7 +87,9 @@ def _compared(name: str, gates: bool, judged: Judged) -> Iterator[Row]:
     before, after = change.baseline, change.candidate
     own, half = after.half_width, change.half_width
     low, high = change.value - half, change.value + half
+    harmless = judged.harmless()
     for i, verdict in enumerate(judged.verdicts()):
+        doubt = change.doubts.get(change.parts[i], "")
         rounds = int(before.rounds[i]), int(after.rounds[i])
         yield Row(
             model=name,
@@ -98,9 +108,11 @@ def _compared(name: str, gates: bool, judged: Judged) -> Iterator[Row]:
             ),
             margin=float(judged.margins.value[i]),
             margin_source=judged.margins.source[i],
+            same_within=float(judged.margins.same[i]),
+            is_harmless=bool(harmless[i]),
             p_adjusted=float(judged.p_adjusted[i]),
             rounds=rounds,
-            note=change.doubts.get(change.parts[i], ""),
+            note=HARMLESS if verdict == "UNDECIDED" and harmless[i] else doubt,
         )
 
 

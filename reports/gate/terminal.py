@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-from reports.gate.cells import change, margin, p_value, rounds, values
+from reports.gate.cells import change, margin, p_value, rounds, same_within, values
 from reports.gate.decision import Decision
 from reports.gate.heading import facts, verdict
 from reports.gate.rows import VERDICTS, Row
@@ -60,8 +60,12 @@ def _of_verdict(rows: Sequence[Row], sizes: Mapping[str, int]) -> Iterator[str]:
     for model in whole:
         yield from _whole([row for row in rows if row.model == model])
     others = (row for row in rows if row.model not in whole)
-    for _, group in groupby(others, key=lambda row: (row.model, row.quantity.name, row.gates)):
+    for _, group in groupby(others, key=_kind):
         yield from _together(list(group))
+
+
+def _kind(row: Row) -> tuple[str, str, bool, bool]:
+    return row.model, row.quantity.name, row.gates, row.is_open
 
 
 def _whole(rows: Sequence[Row]) -> Iterator[str]:
@@ -89,6 +93,8 @@ def _single(row: Row) -> Iterator[str]:
     numbers = [values(row)]
     if row.change:
         numbers += [change(row), f"margin {margin(row)} ({_briefly(row.margin_source)})"]
+        if limit := same_within(row):
+            numbers.append(limit)
         numbers.append(f"p {p_value(row)}")
     yield from _wrapped(f"{INDENT}{'; '.join(numbers)}; n {rounds(row)}")
     yield from _notes([row])
@@ -141,7 +147,9 @@ def _range(rows: Sequence[Row]) -> str:
     sources = ", ".join(dict.fromkeys(_briefly(row.margin_source) for row in rows))
     fewest = min(c.n for c in changes)
     allowed_told = " to ".join(dict.fromkeys(f"±{fixed(m, 1)}" for m in (allowed[0], allowed[-1])))
+    limits = [row.same_within for row in rows if row.same_within is not None and same_within(row)]
+    told = f"; SAME only within ±{fixed(min(limits), 1)} {unit}" if limits else ""
     return (
         f"changes {fixed(low, 1, '+')} to {fixed(high, 1, '+')} {unit}, intervals {unsure}; "
-        f"margin {allowed_told} {unit} ({sources}); n from {fewest}"
+        f"margin {allowed_told} {unit} ({sources}){told}; n from {fewest}"
     )

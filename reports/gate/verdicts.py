@@ -27,12 +27,18 @@ class Exit(IntEnum):
     UNDECIDED = 3
 
 
-def exit_code(rows: Sequence[Row]) -> Exit:
-    """Regression if any gating row is worse or missing, else undecided if any is undecided, else pass."""
-    verdicts = {row.verdict for row in rows if row.gates}
-    if verdicts & {"SLOWER", "MISSING"}:
+def exit_code(rows: Sequence[Row], *, expected: bool) -> Exit:
+    """Regression if any gating row is worse or missing, else undecided if any is open or none was compared, else pass.
+
+    Args:
+        rows: all of them.
+        expected: whether there is a baseline, so that something has to be compared.
+    """
+    gating = [row for row in rows if row.gates]
+    if any(row.verdict in ("SLOWER", "MISSING") for row in gating):
         return Exit.REGRESSION
-    return Exit.UNDECIDED if "UNDECIDED" in verdicts else Exit.PASS
+    nothing = expected and not any(row.change for row in gating)
+    return Exit.UNDECIDED if nothing or any(row.is_open for row in gating) else Exit.PASS
 
 
 def adjusted(p: Sequence[Array], gates: Sequence[bool]) -> list[Array]:
@@ -63,7 +69,7 @@ class Judged:
     def verdicts(self) -> list[Verdict]:
         """One verdict a part."""
         value, margin = self.change.value, self.margins.value
-        within = np.abs(value) + self.change.half_width <= margin
+        within = np.abs(value) + self.change.half_width <= self.margins.same
         beyond = (self.p_adjusted <= ALPHA) & (np.abs(value) > margin)
         worse = (value < 0) == self.quantity.bigger_is_better
         found = np.select(
@@ -73,6 +79,13 @@ class Judged:
         )
         verdicts: list[Verdict] = found.tolist()
         return verdicts
+
+    def harmless(self) -> NDArray[np.bool_]:
+        """Which parts are at worst the same: even the worse end of the interval is within what SAME may hide."""
+        sign = -1 if self.quantity.bigger_is_better else 1
+        worst = sign * self.change.value + self.change.half_width
+        found: NDArray[np.bool_] = (worst <= self.margins.same) & ~self._undecidable()
+        return found
 
     def _undecidable(self) -> NDArray[np.bool_]:
         sides = self.change.baseline.rounds, self.change.candidate.rounds

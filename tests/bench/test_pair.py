@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.pair import Turn, verdict
+from bench.pair import Turn, order, verdict
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = str(ROOT / "bench" / "pair.py")
@@ -38,14 +38,16 @@ SOURCES = {
             option = request.config.option
             note = {
                 "who": freezeout.WHO, "file": freezeout.__file__, "bench": __file__, "pid": os.getpid(),
-                "at": time.monotonic(), "benchmark": option.benchmark, "device": option.device,
+                "at": time.monotonic(), "kind": "curve", "benchmark": option.benchmark, "device": option.device,
             }
             if freezeout.WHO == "silent":
                 os._exit(9)
+            if freezeout.WHO == "early":
+                note["kind"] = "session"
             pathlib.Path(option.results).write_text(json.dumps(note) + "\\n")
             if freezeout.WHO == "asleep":
                 time.sleep(60)
-            assert freezeout.WHO != "broken"
+            assert freezeout.WHO not in ("broken", "early")
         """,
     "reports/__init__.py": "",
     "reports/__main__.py": """
@@ -53,7 +55,13 @@ SOURCES = {
         out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
         out.mkdir()
         (out / "arguments.json").write_text(json.dumps([__file__, *sys.argv[1:]]))
-        sys.exit(int(os.environ.get("GATE", "0")) if sys.argv[1] == "gate" else 0)
+        if sys.argv[1] == "gate":
+            code = int(os.environ.get("GATE", "0"))
+            if "CRASH" in os.environ:
+                sys.exit("as Python ends after a traceback")
+            if code != 2:
+                (out / "gate.json").write_text(json.dumps({"exit_code": code}))
+            sys.exit(code)
         """,
 }
 
@@ -154,7 +162,7 @@ def test_both_commits_run_in_turns_on_their_own_code(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = notes(out)
-    order = ["base-1", "candidate-1", "base-2", "candidate-2"]
+    order = ["base-1", "candidate-1", "candidate-2", "base-2"]
     assert sorted(found, key=lambda name: found[name]["at"]) == order
     assert len({note["pid"] for note in found.values()}) == 4
     for name, note in found.items():
@@ -207,8 +215,20 @@ def test_the_exit_code_is_the_gates(pair):
     assert "pair: regression: by the gate" in done.stdout
 
 
-def turn(side, code):
-    return Turn(name=f"{side}-1", side=side, results=Path("none"), code=code)
+def test_a_gate_that_crashes_is_no_regression(pair):
+    done = pair("--base", "main", "--turns", "1", CRASH="1")
+    assert done.returncode == 2
+    assert "pair: bad input: the gate crashed (exit code 1)" in done.stdout
+
+
+def test_each_side_comes_first_as_often_as_last():
+    sides = [side for _, side in order(4)]
+    assert sides == ["base", "candidate", "candidate", "base"] * 2
+    assert len({name for name, _ in order(4)}) == 8
+
+
+def turn(side, code, junit=Path("none")):
+    return Turn(name=f"{side}-1", side=side, results=Path("none"), junit=junit, code=code)
 
 
 @pytest.mark.parametrize(
@@ -220,14 +240,70 @@ def turn(side, code):
         (3, 0, 0, 3),
         (0, 1, 0, 0),
         (0, 0, 1, 3),
+        (0, 9, 1, 3),
+        (0, 1, 1, 0),
         (1, 0, 1, 1),
         (-9, 0, 0, 2),
     ],
 )
 def test_a_pass_is_a_pass_of_the_gate_and_of_the_candidates_bench(gate, base, candidate, expected):
-    code, reason = verdict(gate, [turn("base", base), turn("candidate", candidate)])
+    turns = [turn("base", base), turn("candidate", candidate)]
+    code, reason = verdict(gate, gate, turns)
     assert code == expected
     assert reason
+
+
+@pytest.mark.parametrize("ended", [0, 1, 3])
+@pytest.mark.parametrize("decided", [None, 4])
+def test_an_exit_code_that_the_gate_did_not_write_down_is_a_crash(ended, decided):
+    code, reason = verdict(ended, decided, [turn("base", 0), turn("candidate", 0)])
+    assert (code, reason) == (2, f"the gate crashed (exit code {ended}), reason above")
+
+
+def junit(path, **outcomes):
+    inner = {"passed": "", "failed": "<failure/>", "error": "<error/>", "skipped": "<skipped/>"}
+    cases = "".join(
+        f'<testcase classname="bench" name="{name}">{inner[outcome]}</testcase>'
+        for name, outcome in outcomes.items()
+    )
+    path.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ({"a": "failed", "b": "passed"}, 0),
+        ({"a": "failed", "b": "skipped"}, 0),
+        ({"a": "passed", "b": "failed"}, 3),
+        ({"a": "failed", "b": "error"}, 3),
+    ],
+    ids=["as the base", "as the base, skipped", "another", "one more"],
+)
+def test_only_failures_that_the_base_has_not_speak_against_the_candidate(
+    tmp_path, outcomes, expected
+):
+    base = turn("base", 1, junit(tmp_path / "base.xml", a="failed", b="passed"))
+    candidate = turn("candidate", 1, junit(tmp_path / "candidate.xml", **outcomes))
+    code, reason = verdict(0, 0, [base, candidate])
+    assert code == expected
+    assert ("bench::b" in reason) == (expected == 3)
+
+
+def test_a_bench_that_breaks_off_speaks_against_the_candidate_whatever_its_tests(tmp_path):
+    base = turn("base", 1, junit(tmp_path / "base.xml", a="failed"))
+    candidate = turn("candidate", 3, junit(tmp_path / "candidate.xml", a="failed"))
+    code, reason = verdict(0, 0, [base, candidate])
+    assert (code, "the bench itself (exit code 3)" in reason) == (3, True)
+
+
+def test_what_both_commits_fail_does_not_count(pair, repository):
+    git(repository, "switch", "--quiet", "main")
+    commit(repository, "broken")
+    done = pair("--base", "main", "--turns", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pair: base-1 failed: exit code 1" in done.stdout
+    assert "pair: candidate-1 failed: exit code 1" in done.stdout
 
 
 def test_a_bench_that_fails_is_told_and_its_results_are_compared(pair, repository, tmp_path):
@@ -239,6 +315,7 @@ def test_a_bench_that_fails_is_told_and_its_results_are_compared(pair, repositor
     assert notes(out)["candidate-1"]["who"] == "broken"
     assert str(out / "candidate-1.jsonl") in arguments_of(out / "gate")
     assert "**failed**, exit code 1 | candidate-1.jsonl" in (out / "pair.md").read_text("utf-8")
+    assert "only the candidate failed in bench.test_bench::test_bench" in done.stdout
 
 
 def test_where_a_side_leaves_no_results_there_is_nothing_to_compare(pair, repository, tmp_path):
@@ -246,9 +323,19 @@ def test_where_a_side_leaves_no_results_there_is_nothing_to_compare(pair, reposi
     out = tmp_path / "out"
     done = pair("--base", "main", "--turns", "1", "--out", out)
     assert done.returncode == 2
-    assert "no run of the candidate left results (exit codes 9" in done.stderr
+    assert "no run of the candidate left a measurement (exit codes 9" in done.stderr
     assert set(notes(out)) == {"base-1"}
     assert "**failed**, exit code 9 | none" in (out / "pair.md").read_text("utf-8")
+
+
+def test_a_results_file_that_holds_but_its_session_is_no_results(pair, repository, tmp_path):
+    commit(repository, "early")
+    out = tmp_path / "out"
+    done = pair("--base", "main", "--turns", "1", "--out", out)
+    assert done.returncode == 2
+    assert "no run of the candidate left a measurement" in done.stderr
+    assert notes(out)["candidate-1"]["kind"] == "session"
+    assert "**failed**, exit code 1 | none" in (out / "pair.md").read_text("utf-8")
 
 
 def test_a_commit_can_be_held_against_itself_past_uncommitted_work(pair, repository, tmp_path):

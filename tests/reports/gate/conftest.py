@@ -29,6 +29,10 @@ class Machine:
     """Of each block and level from one measurement to the next, relative; rounds do not show it."""
     pace: float = 0.01
     """Of the whole machine from one measurement to the next, relative."""
+    session_offset: float = 0.003
+    """Of each block from one session to the next (algorithms, memory layout), relative; repeats do not show it."""
+    session_pace: float = 0.015
+    """Of the whole process from one session to the next, one draw for all that it measures, relative."""
     outliers: float = 0.02
     """Share of the steps that take up to twice as long."""
     device: str = "cuda"
@@ -39,13 +43,19 @@ class Machine:
 
     def __post_init__(self):
         self.rng = np.random.default_rng(self.seed)
+        self.start()
+
+    def start(self):
+        """Start a process: what stays the same until the next one."""
+        self.process = self.rng.normal(1, self.session_pace)
+        self.placed = {m: self.rng.normal(1, self.session_offset, n) for m, n in MODELS.items()}
 
     def block_ms(self, model):
-        """True backward milliseconds; some blocks are ten times as dear as others."""
+        """Backward milliseconds in this process; some blocks are ten times as dear as others."""
         blocks = MODELS[model]
         cost = 0.2 + 1.8 * np.random.default_rng(blocks).random(blocks)
-        names = self.make_names(model)
-        return cost * [self.slower.get((model, name), 1.0) for name in names]
+        slower = [self.slower.get((model, name), 1.0) for name in self.make_names(model)]
+        return self.process * self.placed[model] * cost * slower
 
     def level_ms(self, model):
         """True milliseconds of a step by phase and freeze level."""
@@ -53,7 +63,7 @@ class Machine:
         return {
             "forward": np.full(len(block), 0.5 * block.sum()),
             "backward": block[::-1].cumsum()[::-1],
-            "optimizer": 0.3 * (1 - np.arange(len(block)) / len(block)),
+            "optimizer": 0.3 * self.process * (1 - np.arange(len(block)) / len(block)),
         }
 
     @staticmethod
@@ -144,6 +154,7 @@ class Machine:
             "cuda": "13.0",
             "threads": 16,
         }
+        self.start()
         records = [self.make.session(session, **environment)]
         for model in models:
             for repeat in range(repeats + 1):
@@ -152,6 +163,10 @@ class Machine:
             if runs:
                 records.append(self.run(model, session))
         return records
+
+    def turns(self, side, number=2, **options):
+        """The records of a side of a pair: several sessions, each a process of its own."""
+        return [r for i in range(number) for r in self.bench(f"{side}-{i}", **options)]
 
 
 @pytest.fixture(scope="session")

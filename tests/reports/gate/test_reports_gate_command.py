@@ -52,6 +52,7 @@ def files(machine, make, tmp_path_factory):
         "same": machine(2).bench("same", runs=True),
         "slow": machine(3, slower={SLOW: 1.05}).bench("slow", runs=True),
         "short": machine(4).bench("short", rounds=1, runs=True),
+        "tiny": machine(6).bench("tiny", models=("wrn_16_4",), rounds=5, runs=True),
         "few": machine(5).bench("few", models=("timm:resnet18",), runs=True),
     }
     return {name: make.save(folder / f"{name}.jsonl", each) for name, each in benches.items()}
@@ -153,6 +154,57 @@ def test_a_bad_file_is_one_line_with_file_and_line_number(
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert f"{bad}, {expected}" in said.err
+
+
+WRONG = [
+    ("config.options", None),
+    ("config.device", "xpu"),
+    ("config.dtype", 16),
+    ("config.model", None),
+    ("config.input_shape", [3, 32]),
+    ("config.batch_size", "many"),
+    ("session", 7),
+    ("blocks", 10),
+    ("conditions", [None]),
+    ("conditions", "hot"),
+]
+
+
+def wrong_values():
+    """Kind of record, field, and a value of JSON that the field cannot hold."""
+    yield from (("curve", *each) for each in WRONG)
+    yield from (("ledger", *each) for each in WRONG)
+    yield from [
+        *[("curve", "samples_ms", value) for value in (5, None, [[1.0]], {"forward": 3})],
+        *[("curve", "levels", value) for value in (3, ["0"], None)],
+        *[("ledger", "block_ms", value) for value in (1.5, None, [1.0], [["fast"]])],
+        *[("ledger", "step_ms", value) for value in (1.5, {"0": 1.0})],
+        *[("run", field, 1) for field in ("schedule", "passes")],
+        *[("run", "schedule.how_scale", value) for value in ("square", None)],
+        ("run", "total_steps", "120"),
+        ("session", "environment", None),
+        ("session", "started", 20261122),
+    ]
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), list(wrong_values()))
+def test_a_field_of_the_wrong_type_is_one_line(files, tmp_path, capsys, kind, field, value):
+    lines = files["tiny"].read_text(encoding="utf-8").splitlines()
+    at = next(i for i, line in enumerate(lines) if json.loads(line)["kind"] == kind)
+    body = json.loads(lines[at])
+    *path, last = field.split(".")
+    holder = body
+    for name in path:
+        holder = holder[name]
+    assert last in holder
+    holder[last] = value
+    lines[at] = json.dumps(body)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert gate(files["tiny"], bad) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith(f"error: {bad}, line {at + 1}: ")
 
 
 def test_a_damaged_record_is_named_by_file_and_line(files, tmp_path, capsys, make):

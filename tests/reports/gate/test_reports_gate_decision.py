@@ -5,8 +5,10 @@ import pytest
 
 from freezeout.perf.records import Curve, Failed, Ledger, Run, Session
 from freezeout.perf.results import ResultsError
+from reports.collection import collect
 from reports.gate.decision import decide
-from reports.gate.verdicts import Exit
+from reports.gate.verdicts import Exit, exit_code
+from reports.predictions import of_subject
 
 SLOW = ("timm:vit_tiny_patch16_224", "blocks.7")
 
@@ -231,15 +233,17 @@ def test_the_order_of_records_plays_no_role(machine):
 
 def test_repetitions_of_the_candidate_teach_margins_as_well(machine):
     once, twice = machine(1).bench("a"), machine(2).bench("b", repeats=1)
-    learnt = {row.margin_source for row in decide(once, twice).rows if not row.quantity.absolute}
-    assert learnt <= {"learnt from 1 pair", "smallest that matters"}
+    learnt = {row.margin_source for row in decide(once, twice).rows}
+    told = "learnt from 1 pair of one session, at least the default"
+    assert learnt <= {told, "smallest that matters"}
 
 
 def test_further_files_teach_margins_and_are_not_compared(machine, candidate):
     once = machine(1).bench("a")
-    more = machine(3).bench("c", repeats=2)
+    more = machine(3).turns("c", 4)
     sources = {r.margin_source for r in decide(once, candidate, more).rows}
-    assert "learnt from 3 pairs" in sources
+    assert "learnt from 6 pairs" in sources
+    assert sources <= {"learnt from 6 pairs", "smallest that matters"}
     plain = {r.name: r.change for r in decide(once, candidate).rows}
     assert plain == {r.name: r.change for r in decide(once, candidate, more).rows}
 
@@ -267,8 +271,25 @@ def test_of_several_machines_in_the_baseline_the_same_one_is_taken(machine, cand
 def test_a_baseline_of_another_kind_of_device_is_none(machine, candidate):
     decision = decide(machine(1, device="cpu").bench("a"), candidate)
     assert not decision.has_baseline
-    assert decision.exit is Exit.PASS
+    assert decision.exit is Exit.UNDECIDED
     assert {row.verdict for row in decision.rows} == {"NEW"}
+
+
+def test_a_baseline_of_which_all_failed_or_nothing_is_there_is_not_passed(candidate):
+    session = replace(candidate[0], session="base")
+    config = next(r.config for r in candidate if isinstance(r, Curve))
+    failed = Failed(session="base", config=config, case="curve", reason="no memory")
+    for baseline in ([session], [session, failed]):
+        assert decide(baseline, candidate).exit is Exit.UNDECIDED
+    assert decide([], candidate).exit is Exit.PASS
+
+
+def test_allowed_to_miss_everything_it_has_still_compared_nothing(baseline, candidate):
+    others = [r for r in candidate if isinstance(r, Session) or r.config.model == "wrn_16_4"]
+    fewer = without(baseline, Curve, Ledger, model="wrn_16_4")
+    decision = decide(fewer, others, allow_missing=True)
+    assert {row.verdict for row in decision.rows} == {"MISSING", "NEW"}
+    assert decision.exit is Exit.UNDECIDED
 
 
 def test_a_candidate_resumed_on_another_version_misses_nothing(machine, baseline, candidate):
@@ -284,6 +305,77 @@ def test_a_candidate_resumed_on_another_version_misses_nothing(machine, baseline
 def test_a_candidate_without_measurements_is_refused(baseline, candidate):
     with pytest.raises(ResultsError, match="nothing to compare"):
         decide(baseline, candidate[:1])
+
+
+def test_base_runs_that_differ_hide_no_slow_block(machine):
+    restless = machine(1, session_offset=0.06).turns("base")
+    slow = machine(2, session_offset=0.06, slower={SLOW: 1.2}).turns("slow")
+    decision = decide(restless, slow)
+    row = next(r for r in decision.rows if (r.model, r.name) == (SLOW[0], f"block {SLOW[1]}"))
+    assert row.margin > row.same_within == 3.0
+    assert row.verdict != "SAME"
+    assert decision.exit is not Exit.PASS
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_candidate_that_is_slow_every_second_time_does_not_excuse_itself(machine, device):
+    base = machine(1, device=device).turns("base")
+    slow = machine(2, device=device, slower={SLOW: 1.1}).bench("slow")
+    quick = machine(3, device=device).bench("quick")
+    decision = decide(base, [*slow, *quick])
+    row = next(r for r in decision.rows if (r.model, r.name) == (SLOW[0], f"block {SLOW[1]}"))
+    assert row.change.value == pytest.approx(5, abs=1)
+    assert row.verdict == "UNDECIDED"
+    assert decision.exit is Exit.UNDECIDED
+
+
+def test_an_undecided_row_that_is_the_same_at_worst_does_not_count(machine):
+    base = machine(1, session_offset=0.02).turns("base")
+    quick = machine(2, session_offset=0.02, slower={SLOW: 0.94}).turns("quick")
+    rows = {(r.model, r.name): r for r in decide(base, quick).rows}
+    row = rows[SLOW[0], f"block {SLOW[1]}"]
+    assert row.verdict == "UNDECIDED"
+    assert (row.is_harmless, row.is_open) == (True, False)
+    assert "does not count" in row.note
+    assert exit_code([row], expected=True) is Exit.PASS
+    worse = replace(row, is_harmless=False)
+    assert exit_code([worse], expected=True) is Exit.UNDECIDED
+
+
+def throttled(record):
+    reasons = [["sw_power_cap"], ["hw_thermal_slowdown", "sw_power_cap"], "unknown: no NVML"]
+    return replace(record, conditions=tuple({"throttle": each} for each in reasons))
+
+
+@pytest.mark.parametrize("kind", [Curve, Ledger])
+def test_what_was_measured_while_heat_slowed_the_device_decides_nothing(machine, baseline, kind):
+    slow = machine(3, slower={SLOW: 3.0}).bench("candidate")
+    hot = [throttled(r) if isinstance(r, kind) else r for r in slow]
+    rows = decide(baseline, hot).rows
+    of_curve = ("saving", "step")
+    for row in rows:
+        if (row.quantity.name in of_curve) == (kind is Curve):
+            assert (row.verdict, row.is_open) == ("UNDECIDED", True)
+            assert "heat or the power brake slowed the device in 1 of 3 rounds" in row.note
+    assert "SLOWER" in {row.verdict for row in rows}  # the other kind
+
+
+def test_a_repetition_free_of_heat_decides(machine, baseline):
+    hot = [throttled(r) if isinstance(r, Ledger) else r for r in machine(3).bench("hot")]
+    slow = machine(4, slower={SLOW: 1.2}).bench("slow")
+    decision = decide(baseline, [*hot, *slow])
+    assert (SLOW[0], f"block {SLOW[1]}") in worse(decision)
+    assert not any("heat" in row.note for row in decision.rows)
+
+
+def test_a_power_cap_is_no_heat(baseline, candidate):
+    capped = [
+        replace(r, conditions=({"throttle": ["sw_power_cap", "gpu_idle"]},))
+        if isinstance(r, Curve | Ledger)
+        else r
+        for r in candidate
+    ]
+    assert decide(baseline, capped).exit is Exit.PASS
 
 
 @pytest.fixture(scope="module")
@@ -323,6 +415,33 @@ def test_a_disturbed_real_run_decides_nothing(with_runs):
     assert {row.verdict for row in rows} == {"UNDECIDED"}
     assert all("something else took part" in row.note for row in rows)
     assert decision.exit is Exit.UNDECIDED
+
+
+def test_a_real_run_that_heat_slowed_decides_nothing(with_runs):
+    base, candidate = with_runs
+    hot = [throttled(r) if isinstance(r, Run) else r for r in candidate]
+    rows = predictions(decide(base, hot)).values()
+    assert {row.verdict for row in rows} == {"UNDECIDED"}
+    assert all("slowed the device in 1 of 3 passes" in row.note for row in rows)
+
+
+def test_a_prediction_rests_in_doubt_on_what_heat_slowed(with_runs):
+    base, candidate = with_runs
+    hot = [throttled(r) if isinstance(r, Ledger) else r for r in candidate]
+    undecided = {p for p, r in predictions(decide(base, hot)).items() if r.verdict == "UNDECIDED"}
+    assert undecided == {"stage ledger"}
+
+
+def test_page_and_gate_hold_the_same_ledger_against_a_real_run(machine, with_runs):
+    candidate = with_runs[1]
+    model = next(r.config.model for r in candidate if isinstance(r, Run))
+    again = machine(9, slower={(model, "blocks.6"): 4.0}).ledger(model, "s2")
+    both = [*candidate, again]
+    (shown,) = [p for p in of_subject(collect(both).subjects[0]) if p.source == "stage ledger"]
+    row = predictions(decide(both, both))["stage ledger"]
+    assert row.candidate == pytest.approx(100 * abs(shown.error.value))
+    first = predictions(decide(candidate, candidate))["stage ledger"]
+    assert row.candidate != pytest.approx(first.candidate, abs=1)
 
 
 def test_a_real_run_of_a_resumed_session_is_held_against_the_earlier_curve(with_runs):

@@ -79,6 +79,22 @@ def test_a_doubtful_part_gives_way_to_one_without_doubt():
     assert both.doubts == {"b": "disturbed"}
 
 
+def test_a_sample_of_which_all_is_doubtful_does_not_set_the_pace_of_the_others():
+    doubtful = sample([9, 9, 9], doubts=dict.fromkeys(PARTS, "throttled"))
+    slow, fast = sample([2, 4, 6], session="t"), sample([1, 2, 3], session="u")
+    both = average([doubtful, slow, fast], paced=True)
+    np.testing.assert_allclose(both.value, [2, 4, 6])
+    assert (both.doubts, both.sessions) == ({}, 2)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [("a", 1), ("aaa", 1), ("ab", 2), ("aabb", 2), ("aaab", 1.6)]
+)
+def test_an_average_is_worth_as_many_sessions_as_it_is_over(names, expected):
+    found = average([sample([1, 2, 3], session=name) for name in names], paced=False)
+    assert found.sessions == pytest.approx(expected)
+
+
 def test_the_pace_of_a_machine_drops_out_and_one_changed_block_does_not_move_the_others():
     before = sample([1, 2, 4, 8, 16], parts="abcde")
     after = sample(1.3 * np.array([1, 2, 4, 8 * 1.5, 16]), parts="abcde")
