@@ -78,7 +78,7 @@ DEVICES: Mapping[str, Settings] = {
         dtype="fp32",
         memory_format="contiguous",
         curve_budget_s=32.0,
-        ledger_budget_s=6.0,
+        ledger_budget_s=16.0,
         run_budget_s=36.0,
     ),
     "cuda": Settings(
@@ -86,7 +86,7 @@ DEVICES: Mapping[str, Settings] = {
         dtype="bf16",
         memory_format="channels_last",
         curve_budget_s=12.0,
-        ledger_budget_s=3.0,
+        ledger_budget_s=5.0,
         run_budget_s=20.0,
     ),
 }
