@@ -26,7 +26,11 @@ def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from freezeout import __version__
 
-    top = _Parser(prog="freezeout", description=__doc__, allow_abbrev=False)
+    top = _Parser(
+        prog="freezeout",
+        description="FreezeOut for any timm or torchvision model: what it saves, and training with it.",
+        allow_abbrev=False,
+    )
     top.add_argument("--version", action="version", version=f"freezeout {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():

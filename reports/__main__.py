@@ -8,13 +8,19 @@ python -m reports accept FILE [FILE ...] --baseline DIR
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 
 def write_command(arguments: Sequence[str]) -> int:
     """Write tables, figures, page and summary for one or more results files."""
-    parser = argparse.ArgumentParser(prog="python -m reports", description=write_command.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m reports",
+        description=write_command.__doc__,
+        epilog="Further commands, each with a --help of its own: `python -m reports gate` holds results against a "
+        "baseline, `python -m reports accept` makes results the baseline.",
+    )
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="results file")
     parser.add_argument(
         "--out",
@@ -87,12 +93,21 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 """What the first argument may name; without a name it is `write`."""
 
 
+def _check_name(name: str) -> None:
+    """Refuse what is neither a file nor a command, but nearly a command."""
+    near = get_close_matches(name, COMMANDS, n=1)
+    if near and not Path(name).exists():
+        raise ValueError(f"there is no command or file `{name}`; did you mean `{near[0]}`?")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; user errors become one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     named = bool(arguments) and arguments[0] in COMMANDS
     command = COMMANDS[arguments[0] if named else "write"]
     try:
+        if arguments and not named:
+            _check_name(arguments[0])
         return command(arguments[1:] if named else arguments)
     except OSError as error:
         reason = (

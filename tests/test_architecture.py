@@ -48,6 +48,8 @@ def modules_of(root, packages):
     found = {}
     for package in packages:
         for path in sorted((root / package).rglob("*.py")):
+            if "published" in path.parts:  # evidence, and no module of ours
+                continue
             parts = path.relative_to(root).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found

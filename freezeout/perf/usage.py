@@ -11,6 +11,8 @@ from freezeout.perf.statistics import Array, Estimate, median
 
 BUSY = 0.8
 """Share of the device's time that kernels must fill for it not to wait."""
+MOSTLY = 0.5
+"""Share of a CPU's step below which what lies between operators cannot be Python and autograd alone."""
 QUEUING = 0.9
 """Share of the wall time that the host must spend on queuing work for it to be what the step waits for."""
 
@@ -84,6 +86,8 @@ def _bound(profile: Profile | None, busy: float | None, queuing: float) -> tuple
     if profile.unit == "operators":
         if busy > 1:
             return "device-bound", "host and device are one; profiling made its operators slower"
+        if busy < MOSTLY:
+            return "unknown", f"{filled} only; other programs may have taken the rest"
         return "device-bound", f"host and device are one; {filled}, the rest is Python and autograd"
     queues = f"the host queues for {100 * queuing:.0f} % of it"
     if busy >= BUSY:

@@ -21,13 +21,16 @@ def files_in(paths: Sequence[Path]) -> list[Path]:
 
 
 def baseline_files(paths: Sequence[Path]) -> list[Path]:
-    """Results files of the baseline; none if nothing that was named is there yet.
+    """Results files of the baseline; none if the folder that was named is not there yet.
 
     Raises:
-        ResultsError: some of what was named is there and some is not.
+        ResultsError: a file that was named is not there, or some folders are there and some are not.
     """
     found = files_in([path for path in paths if path.exists()])
     gone = [path for path in paths if not path.exists()]
+    files = [path for path in gone if path.suffix == ".jsonl"]
+    if files:
+        raise ResultsError(f"baseline {files[0]} does not exist; only a folder may be made later.")
     if found and gone:
         raise ResultsError(f"baseline {gone[0]} does not exist; leave it out or make it.")
     return found

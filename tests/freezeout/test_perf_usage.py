@@ -65,10 +65,15 @@ CEILING = Ceiling(
         (ledger_of(queue=10.4), profile_of(3.0), "launch-bound: kernels fill 30 %"),
         (ledger_of(queue=4.0), profile_of(3.0), "neither alone: kernels fill 30 %"),
         (ledger_of(), profile_of(9.0, "operators"), "operators fill 90 % of the step, the rest is"),
+        (
+            ledger_of(),
+            profile_of(2.0, "operators"),
+            "unknown: operators fill 20 % of the step only",
+        ),
         (ledger_of(), profile_of(12.0, "operators"), "profiling made its operators slower"),
         (ledger_of(), None, "unknown: nothing was profiled"),
     ],
-    ids=["busy", "launching", "waiting", "cpu", "slow profile", "no profile"],
+    ids=["busy", "launching", "waiting", "cpu", "busy cpu", "slow profile", "no profile"],
 )
 def test_what_the_step_waits_for(ledger, profile, verdict):
     assert verdict in usage(ledger, profile, None, None).verdict

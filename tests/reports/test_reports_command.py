@@ -85,3 +85,8 @@ def test_plain_arguments_are_those_of_write():
     assert "write" in COMMANDS
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
+
+
+def test_a_misspelt_command_is_told(capsys):
+    assert main(["acept", "r.jsonl"]) == 2
+    assert "did you mean `accept`" in capsys.readouterr().err

@@ -115,10 +115,15 @@ def test_undecided_rows_are_told_together_by_model_and_quantity(files, capsys):
     assert "need more rounds" in said
 
 
+def test_a_named_baseline_file_that_is_missing_is_bad_input(files, tmp_path, capsys):
+    assert gate(tmp_path / "none.jsonl", files["same"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
 def test_a_first_run_without_baseline_passes_and_says_how_to_make_one(files, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
-    for path in (tmp_path / "none", empty, tmp_path / "none.jsonl"):
+    for path in (tmp_path / "none", empty):
         assert gate(path, files["same"], "--out", tmp_path / "out") == 0
         said = capsys.readouterr().out
         assert said.count("\n") == 1
