@@ -292,11 +292,10 @@ class Harness:
             Work, case, count, lambda found: found.blocks == self.blocks(case).names
         )
 
-    @property
-    def ceiling(self) -> Ceiling:
-        """What the device can do at most."""
+    def ceiling(self, case: Case) -> Ceiling:
+        """What the device can do at most in the dtype of `case`."""
         return self.notebook.ceiling(
-            self.dtype,
+            self.config(case),
             lambda: measure_ceiling(self.device, self.dtype, session=self.session_id),
         )
 
@@ -334,7 +333,7 @@ class Harness:
             self.run(case),
             ledger=_if_possible(lambda: self.ledger(case)),
             work=_if_possible(lambda: self.work(case)),
-            ceiling=_if_possible(lambda: self.ceiling),
+            ceiling=_if_possible(lambda: self.ceiling(case)),
             budgets=self.budgets,
         )
 

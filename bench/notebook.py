@@ -20,6 +20,7 @@ from freezeout.perf.records import (
 from freezeout.perf.results import ResultsFile
 
 Kind = TypeVar("Kind", Curve, Ledger, Profile, Work, Run, Training)
+Found = TypeVar("Found", Curve, Ledger, Profile, Work, Run, Training, Ceiling)
 
 
 class Notebook:
@@ -82,6 +83,12 @@ class Notebook:
         case: str,
     ) -> Kind | Exception:
         found = [record for record in self._finished(kind, config) if is_whole(record)]
+        return self._take_or_measure(found, config, measure, case)
+
+    def _take_or_measure(
+        self, found: list[Found], config: Config, measure: Callable[[], Found], case: str
+    ) -> Found | Exception:
+        """The first of `found`, or what is measured now; a failure is noted as a row and returned."""
         if found:
             self.records.append(found[0])
             return found[0]
@@ -93,16 +100,14 @@ class Notebook:
         self.keep(record)
         return record
 
-    def ceiling(self, dtype: str, measure: Callable[[], Ceiling]) -> Ceiling:
-        """The device's ceilings for `dtype`: the file's, from this machine, or measured now."""
-        key = ("ceiling", dtype)
+    def ceiling(self, config: Config, measure: Callable[[], Ceiling]) -> Ceiling:
+        """The device's ceilings for the dtype of `config`: the file's, from this machine, or measured now."""
+        key = ("ceiling", config.dtype)
         if key not in self._made:
-            found = self._store.ceilings(dtype, self._here) if self._store else []
-            self._made[key] = found[0] if found else measure()
-            if found:
-                self.records.append(found[0])
-            else:
-                self.keep(self._made[key])
+            found = self._store.ceilings(config.dtype, self._here) if self._store else []
+            self._made[key] = self._take_or_measure(found, config, measure, "ceiling")
+        if isinstance(self._made[key], Exception):
+            raise self._made[key]
         ceiling: Ceiling = self._made[key]
         return ceiling
 

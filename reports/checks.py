@@ -8,16 +8,18 @@ import numpy as np
 
 from freezeout.perf.records import PHASES, Ceiling, Curve, Ledger, Profile, Record, Run, Work
 from freezeout.perf.results import ResultsError
+from reports.fields import check_fields
 
 NO_LENGTHS: Mapping[int, tuple[int, str]] = {}
 
 
 def check(record: Record) -> None:
-    """Refuse a measurement whose parts do not fit each other.
+    """Refuse a record whose fields are of wrong types, and a measurement whose parts do not fit each other.
 
     Raises:
-        ResultsError: names the model and what is wrong with its record.
+        ResultsError: names the field, or the model and what is wrong with its record.
     """
+    check_fields(record)
     match record:
         case Curve():
             problems = _in_curve(record)

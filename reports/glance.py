@@ -130,7 +130,7 @@ def shown(saved: Estimate) -> bool:
 def _off(subjects: Sequence[Subject]) -> Iterator[str]:
     found = scores(subjects)
     if not found:
-        yield "Unknown: no model has a real run to hold predictions against."
+        yield "Unknown: no model has a real run, left alone, to hold predictions against."
         return
     runs = max(len(score.judged) for score in found)
     sizes = [f"{score.source} {bare_points(score.mean_size)}" for score in found]

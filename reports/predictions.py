@@ -46,8 +46,8 @@ class Score:
 
     @property
     def judged(self) -> tuple[Prediction, ...]:
-        """Those against real runs that were not disturbed; all if there is no other."""
-        return tuple(p for p in self.predictions if not p.disturbed) or self.predictions
+        """Those against real runs that were not disturbed; at least one."""
+        return tuple(p for p in self.predictions if not p.disturbed)
 
     @property
     def mean_size(self) -> float:
@@ -104,8 +104,8 @@ def of_saving(subject: Subject, row: Saving) -> list[Prediction]:
 
 
 def scores(subjects: Sequence[Subject]) -> list[Score]:
-    """Every source that predicted a real run, the nearest first."""
+    """Every source that predicted a real run that was not disturbed, the nearest first."""
     found = [p for subject in subjects for p in of_subject(subject)]
     by_source = {source: [p for p in found if p.source == source] for source in PREDICTIONS}
     made = [Score(source=s, predictions=tuple(ps)) for s, ps in by_source.items() if ps]
-    return sorted(made, key=lambda score: score.mean_size)
+    return sorted((score for score in made if score.judged), key=lambda score: score.mean_size)

@@ -15,9 +15,10 @@ import torch
 from freezeout.numerics import numerics
 from freezeout.perf.budget import Budget
 from freezeout.perf.clock import Clock, clock_for
-from freezeout.perf.conditions import Watcher, around, conditions_for
+from freezeout.perf.conditions import Watcher, conditions_for
 from freezeout.perf.flops import count_flops
 from freezeout.perf.records import PHASES, Curve, Rounds
+from freezeout.perf.sampling import Sampling
 from freezeout.perf.saving import level_ratio
 from freezeout.perf.statistics import MIN_ROUNDS
 from freezeout.perf.workload import OPTIMIZER, Subject, Workload
@@ -26,8 +27,6 @@ VISIT_STEPS = 2
 """Counted steps of one visit to a level."""
 PRECISION = 0.01
 """Sampling stops early once every level's ratio to level 0 is known to this half-width."""
-MAX_REDONE = 20
-"""Rounds that are made again at most; a device that is throttled all the time is measured as it is."""
 
 Visits = dict[int, list[tuple[float, float, float]]]
 """Milliseconds of forward, backward and optimizer of each visit, by level."""
@@ -77,25 +76,22 @@ def measure_curve(
         curve = _empty_curve(subject, workload, session, chosen, warmup_s, saved, peak)
         rng = random.Random(0)
         budget = Budget(budget_s)
+        sampling = Sampling(
+            make=lambda: _round(workload, chosen, clock, rng), watcher=watcher, budget=budget
+        )
         rounds: list[Visits] = []
         while True:
-            before = watcher.read()
-            made = _round(workload, chosen, clock, rng)
-            after = watcher.read()
-            done = len(rounds) + curve.redone_rounds + 1
-            may_redo = curve.redone_rounds < MAX_REDONE and budget.allows(done)
-            if watcher.throttled(before, after) and may_redo:
-                curve = replace(curve, redone_rounds=curve.redone_rounds + 1)
-                continue
+            made, conditions = sampling.next()
             rounds.append(made)
             curve = replace(
                 curve,
                 samples_ms=_by_phase(rounds),
-                conditions=(*curve.conditions, around(before, after)),
+                conditions=(*curve.conditions, conditions),
+                redone_rounds=sampling.redone,
             )
-            progress(f"{subject.config.model}: round {len(rounds)}", budget.spent_s / budget_s)
-            if len(rounds) >= min_rounds and (
-                not budget.allows(done) or _is_precise(curve, min_rounds, precision)
+            progress(f"{subject.config.model}: round {sampling.kept}", budget.spent_s / budget_s)
+            if sampling.kept >= min_rounds and (
+                not sampling.fits_another or _is_precise(curve, min_rounds, precision)
             ):
                 return curve
 

@@ -23,7 +23,7 @@ class BlockSpans:
 
     starts: tuple[int | None, ...]
     """Number at which each block begins; None for a block that no gradient flows into."""
-    last_nodes: tuple[Node | None, ...]
+    last_nodes: tuple[Node | None, ...] = ()
     """The node of each block that the backward pass runs first; None where there is none."""
 
     def block_of(self, sequence_number: int) -> int | None:
@@ -56,7 +56,7 @@ def block_spans(loss: Tensor, blocks: Blocks) -> BlockSpans:
             "the backward pass is a single node (a compiled model?), so it cannot be split by block; "
             "use mode eager."
         )
-    spans = BlockSpans(starts=starts, last_nodes=())
+    spans = BlockSpans(starts=starts)
     last: list[Node | None] = [None] * len(blocks)
     for node in sorted(nodes, key=_number):
         block = spans.block_of(_number(node)) if _number(node) < _ACCUMULATES else None

@@ -20,10 +20,11 @@ from freezeout.blocks import Block, Blocks
 from freezeout.numerics import numerics
 from freezeout.perf.budget import Budget
 from freezeout.perf.clock import Clock, clock_for
-from freezeout.perf.conditions import Watcher, around, conditions_for
-from freezeout.perf.curve import MAX_REDONE, Progress
+from freezeout.perf.conditions import Watcher, conditions_for
+from freezeout.perf.curve import Progress
 from freezeout.perf.flops import count_flops
 from freezeout.perf.records import PHASES, Ledger
+from freezeout.perf.sampling import Sampling
 from freezeout.perf.statistics import MIN_ROUNDS
 from freezeout.perf.workload import Subject, Workload
 
@@ -128,19 +129,15 @@ def measure_ledger(
             workload.step(clock)
         rng = random.Random(0)
         budget = Budget(budget_s)
+        sampling = Sampling(
+            make=lambda: _round(workload, clock, rng), watcher=watcher, budget=budget
+        )
         while True:
-            before = watcher.read()
-            made = _round(workload, clock, rng)
-            after = watcher.read()
-            done = len(ledger.block_ms) + ledger.redone_rounds + 1
-            may_redo = ledger.redone_rounds < MAX_REDONE and budget.allows(done)
-            if watcher.throttled(before, after) and may_redo:
-                ledger = replace(ledger, redone_rounds=ledger.redone_rounds + 1)
-                continue
-            ledger = _added(ledger, made, around(before, after))
-            rounds = len(ledger.block_ms)
-            progress(f"{subject.config.model}: ledger, round {rounds}", budget.spent_s / budget_s)
-            if rounds >= min_rounds and (rounds >= MAX_ROUNDS or not budget.allows(done)):
+            ledger = replace(_added(ledger, *sampling.next()), redone_rounds=sampling.redone)
+            what = f"{subject.config.model}: ledger, round {sampling.kept}"
+            progress(what, budget.spent_s / budget_s)
+            full = sampling.kept >= MAX_ROUNDS or not sampling.fits_another
+            if sampling.kept >= min_rounds and full:
                 return ledger
 
 

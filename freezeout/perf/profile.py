@@ -150,7 +150,7 @@ def _step(workload: Workload, index: int, images: Tensor, labels: Tensor) -> Ste
         with only_group(optimizer, group), record_function(_mark(index, "optimizer", block)):
             optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return StepFacts(spans=BlockSpans(starts=starts, last_nodes=()), gradients=gradients)
+    return StepFacts(spans=BlockSpans(starts=starts), gradients=gradients)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from pathlib import Path
 from freezeout.perf.records import Record, Session
 from freezeout.perf.results import ResultsError, read
 from reports.checks import check
-from reports.gate.fields import check_fields
 
 PATTERN = "*.jsonl"
 """Results files in a folder."""
@@ -46,7 +45,6 @@ def load(paths: Sequence[Path]) -> list[Record]:
     for path in paths:
         for number, record in enumerate(read(path), start=1):
             try:
-                check_fields(record)
                 check(record)
             except ResultsError as error:
                 raise ResultsError(f"{path}, line {number}: {error}") from None

@@ -105,7 +105,7 @@ class FakeDevice:
         return Step(
             operators=tuple(host.operators),
             ranges=tuple(ranges),
-            block_of=BlockSpans(starts=tuple(numbers), last_nodes=()).block_of,
+            block_of=BlockSpans(starts=tuple(numbers)).block_of,
             gradients=(3, 3, 3, 3),
         )
 
@@ -244,7 +244,7 @@ def test_an_operator_without_a_number_belongs_where_it_was_called():
     step = Step(
         operators=(),
         ranges=(host.range("forward", run),),
-        block_of=BlockSpans(starts=(10, 20), last_nodes=()).block_of,
+        block_of=BlockSpans(starts=(10, 20)).block_of,
         gradients=(0, 0),
     )
     step = replace(step, operators=tuple(host.operators))
@@ -270,7 +270,7 @@ def test_what_a_checkpoint_runs_again_belongs_to_its_block():
     step = Step(
         operators=(),
         ranges=(host.range("backward", run),),
-        block_of=BlockSpans(starts=(10, 20), last_nodes=()).block_of,
+        block_of=BlockSpans(starts=(10, 20)).block_of,
         gradients=(1, 0),
     )
     step = replace(step, operators=tuple(host.operators))
@@ -280,7 +280,7 @@ def test_what_a_checkpoint_runs_again_belongs_to_its_block():
 
 def test_blocks_that_nothing_flows_into_get_nothing():
     step = FakeDevice().step()
-    spans = BlockSpans(starts=(None, 103, None, 109), last_nodes=())
+    spans = BlockSpans(starts=(None, 103, None, 109))
     profile = profiled(replace(step, block_of=spans.block_of, gradients=(0, 6, 0, 3)))
     forward = profile.phase_ms["forward"][0]
     assert forward == pytest.approx([0, 0.03, 0, 0.011])

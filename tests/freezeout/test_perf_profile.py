@@ -340,7 +340,7 @@ GPU_TRACE = [
     host("cpu_op", "aten::before", "60", "5", 14),
     device("kernel", "of an operator before the step", "150", "1000", 14),
 ]
-FACTS = {2: StepFacts(spans=BlockSpans(starts=(10, 20), last_nodes=()), gradients=(1, 1))}
+FACTS = {2: StepFacts(spans=BlockSpans(starts=(10, 20)), gradients=(1, 1))}
 
 
 def test_kernels_go_where_the_operators_that_launched_them_belong():

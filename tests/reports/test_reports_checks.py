@@ -43,7 +43,6 @@ def curve(make, damage):
         ("no phase", "`samples_ms` has no phase 'backward'"),
         ("unequal rounds", "unequal numbers of rounds: 8 of `samples_ms` of forward, 7 of"),
         ("negative", "`samples_ms` of forward holds negative numbers"),
-        ("null", "`samples_ms` of forward holds what is no number"),
         ("ragged", "`samples_ms` of forward is no regular table of numbers"),
         ("levels", r"`levels` must rise from 0 to at most 3, got \[0, 2, 1, 3\]"),
         ("few levels", r"has shape \(8, 4, 3\) for 3 levels"),
@@ -146,3 +145,8 @@ def test_a_damaged_run_is_refused_by_name(make, passes, said):
 def test_whole_records_pass(records):
     for record in records:
         check(record)
+
+
+def test_a_field_of_another_type_is_refused_with_its_record(make):
+    with pytest.raises(ResultsError, match=r"`samples_ms` of the curve of timm:resnet18 cannot be"):
+        check(curve(make, "null"))

@@ -7,6 +7,7 @@ from freezeout.perf.prediction_budgets import BUDGETS, PREDICTIONS
 from freezeout.perf.records import Pass
 from reports.collection import collect
 from reports.glance import answers
+from reports.page import html
 from reports.prediction_tables import error_table, score_table
 from reports.predictions import of_subject, scores
 
@@ -80,3 +81,16 @@ def test_a_disturbed_run_is_undecided_and_not_in_the_mean(make):
     assert score.mean_size == abs(score.judged[0].error.value)
     said = " ".join(answers(report)[1].sentences)
     assert "too disturbed to tell on timm:busy" in said
+
+
+def test_with_nothing_but_disturbed_runs_no_source_is_judged(make):
+    run = make.run(make.config("timm:busy"), 14)
+    twin = np.array(run.passes[0].twin_ms)
+    twin[20:40] *= 12
+    first = Pass(frozen_ms=run.passes[0].frozen_ms, twin_ms=twin.tolist())
+    disturbed = replace(run, passes=(first, *run.passes[1:]))
+    report = collect([make.session(), make.curve(run.config, 14), disturbed])
+    assert scores(report.subjects) == []
+    assert score_table(report).rows == ()
+    assert "left alone" in " ".join(answers(report)[2].sentences)
+    assert "No source can be judged" in html(report)

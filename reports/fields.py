@@ -23,9 +23,15 @@ def check_fields(record: Record) -> None:
         shown = repr(value)
         shown = f"{shown[:SHOWN]}..." if len(shown) > SHOWN else shown
         raise ResultsError(
-            f"`{name}` of the {type(record).__name__.lower()} cannot be {shown}; "
+            f"`{name}` of the {type(record).__name__.lower()}{_of(record)} cannot be {shown}; "
             "the file was not written by freezeout, or was changed."
         )
+
+
+def _of(record: Record) -> str:
+    """Whose record it is, where that can be told."""
+    model = getattr(getattr(record, "config", None), "model", None)
+    return f" of {model}" if isinstance(model, str) else ""
 
 
 def _wrong(holder: Any, before: str) -> Iterator[tuple[str, Any]]:
