@@ -26,7 +26,7 @@ class Config:
     """Channels, height, width of one image."""
     num_classes: int
     batch_size: int
-    dtype: Literal["fp32", "tf32", "bf16"]
+    dtype: Literal["fp32", "tf32", "bf16", "fp16"]
     memory_format: Literal["contiguous", "channels_last"]
     device: Literal["cpu", "cuda"]
     mode: Literal["eager", "compile"] = "eager"
@@ -252,7 +252,17 @@ class Training:
     history: tuple[Mapping[str, Any], ...]
     """One mapping per epoch, as the trainer logged it."""
     step_s: float
-    """Seconds spent in training steps; shares the machine with nothing only if the session says so."""
+    """Seconds spent in training steps; comparable only where `exclusive`."""
+    wall_s: float | None = None
+    """Seconds of all epochs, data and evaluation included; None in files of schema 2."""
+    asked_epochs: int | None = None
+    """Epochs before a `const_time` run was stretched; None in files of schema 2, and as `epochs` where it was not."""
+    control_of: ScheduleSpec | None = None
+    """Of an equal-time control (unfrozen, with fewer epochs): the schedule whose step time it was given."""
+    exclusive: bool = False
+    """Whether nothing else was run beside it, so that its times can be compared."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Everything the trainer was told, see `freezeout.train.config`; empty in files of schema 2."""
 
 
 @dataclass(frozen=True, kw_only=True)

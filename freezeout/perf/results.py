@@ -25,16 +25,16 @@ from freezeout.perf.records import (
     Work,
 )
 
-SCHEMA = 2
-READABLE = (1, 2)
-"""Schemas that can be read; 2 added kinds of records, and fields that are empty in records of 1."""
+SCHEMA = 3
+READABLE = (1, 2, 3)
+"""Schemas that can be read; each added kinds of records or fields that are empty in records of those before."""
 IDENTITY = ("device_name", "torch", "cuda", "threads", "freezeout")
 """Keys of a session's environment that must match before its measurements are taken for this machine's."""
 RESUMED = (*IDENTITY, "git_commit", "timm", "torchvision")
 """The same before a measurement is taken over instead of made again: it must be of this very code, too."""
 Case = TypeVar("Case", Work, Curve, Ledger, Profile, Run, Training, Failed)
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
-_NESTED = {"config": Config, "schedule": ScheduleSpec}
+_NESTED = {"config": Config, "schedule": ScheduleSpec, "control_of": ScheduleSpec}
 
 
 class ResultsError(ValueError):
@@ -90,7 +90,7 @@ def _is_tuple(hint: Any) -> bool:
 
 
 def _value(key: str, value: Any, is_tuple: bool) -> Any:
-    if key in _NESTED:
+    if key in _NESTED and value is not None:
         return _build(_NESTED[key], value)
     if key == "passes":
         return tuple(Pass(**each) for each in value)

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from freezeout.schedule import HowScale, Schedule, const_time_epochs
 
-Dtype = Literal["fp32", "tf32", "bf16"]
+Dtype = Literal["fp32", "tf32", "bf16", "fp16"]
 Validate = Literal["valid", "test", "none"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 VALIDATES: tuple[Validate, ...] = get_args(Validate)
@@ -36,7 +36,9 @@ class TrainConfig:
     epochs: int = 100
     """Passes over the training images, before `const_time` stretches them."""
     batch_size: int = 50
-    """Training images in a step; the last step of an epoch takes what is left."""
+    """Training images in a batch; the last batch of an epoch takes what is left."""
+    accumulate: int = 1
+    """Batches whose gradients make one optimizer step; the last step of an epoch takes what is left."""
     eval_batch_size: int = 250
     """Images in a step of the evaluation, where nothing is kept for a backward pass."""
     lr: float = 0.1
@@ -47,6 +49,10 @@ class TrainConfig:
     """Nesterov's form of momentum."""
     weight_decay: float = 1e-4
     """L2 penalty on every trained parameter."""
+    label_smoothing: float = 0.0
+    """Share of each training label that is spread over all classes, in [0, 1)."""
+    ema_decay: float | None = None
+    """Evaluate an exponential moving average of the weights that keeps this share at each step; None for none."""
     t_0: float = 0.8
     """Freeze time of the first block as a share of the run; 1 is the baseline without freezing."""
     how_scale: HowScale = "cubic"
@@ -55,21 +61,33 @@ class TrainConfig:
     """Start each block at lr / t_i, so that every block travels about the same distance."""
     const_time: bool = False
     """Stretch the run to epochs / (1 - speedup), so that it costs what the baseline costs."""
+    published_steps: bool = False
+    """Let the schedule count as the published code does: as if the images held out for validation were trained on."""
     augment: bool = True
     """Random crops with 4 pixels of black padding, and mirroring where a mirror image is valid."""
     validate: Validate = "valid"
     """Evaluate on held-out training images (`valid`), on the test images (`test`) or not at all."""
+    holdout: int | None = None
+    """Training images that `valid` holds out; None for the data set's own number (CIFAR: the last 5,000)."""
+    stratified: bool = False
+    """Hold out the same share of every class instead of the data set's own images."""
+    train_images: int | None = None
+    """Train on this many images only, the same share of every class; None for all."""
+    eval_every: int = 1
+    """Epochs between two evaluations; after the last epoch there always is one."""
     seed: int = 0
     """Seed of the order of the images and of their augmentation."""
     dtype: Dtype = "fp32"
-    """`fp32` (IEEE throughout), `tf32` (CUDA only) or `bf16` (autocast)."""
+    """`fp32` (IEEE throughout), `tf32` (CUDA only), `bf16` (autocast) or `fp16` (autocast with a gradient scaler)."""
     channels_last: bool = False
     """Keep images and convolution weights in the channels-last memory format."""
+    cuda_graph: bool = False
+    """Capture the training step as a CUDA graph, again at each freeze level."""
     deterministic: bool = False
     """Allow deterministic kernels only; on CUDA a resumed run is bit-exact only with this."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_batch_size"):
+        for name in ("epochs", "batch_size", "eval_batch_size", "accumulate", "eval_every"):
             _require(
                 _is_int(getattr(self, name)) and getattr(self, name) >= 1,
                 self,
@@ -79,6 +97,12 @@ class TrainConfig:
         _require(math.isfinite(self.lr) and self.lr > 0, self, "lr", "above 0")
         _require(0 <= self.momentum < 1, self, "momentum", "in [0, 1)")
         _require(0 <= self.weight_decay < math.inf, self, "weight_decay", "0 or above")
+        _require(0 <= self.label_smoothing < 1, self, "label_smoothing", "in [0, 1)")
+        _require(self.ema_decay is None or 0 < self.ema_decay < 1, self, "ema_decay", "in (0, 1)")
+        for name in ("holdout", "train_images"):
+            value = getattr(self, name)
+            whole = value is None or (_is_int(value) and value >= 1)
+            _require(whole, self, name, "a whole number of at least 1")
         _require(_is_int(self.seed) and 0 <= self.seed < 2**63, self, "seed", "in [0, 2**63)")
         _require(self.dtype in DTYPES, self, "dtype", f"one of {', '.join(DTYPES)}")
         _require(self.validate in VALIDATES, self, "validate", f"one of {', '.join(VALIDATES)}")

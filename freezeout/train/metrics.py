@@ -10,7 +10,7 @@ from typing import Any
 
 from freezeout.train.files import replace_file
 
-SCHEMA = "freezeout.train.metrics/1"
+SCHEMA = "freezeout.train.metrics/2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,14 @@ class EpochRecord:
     """Share of the evaluation images that was misclassified, in %."""
     step_s: float
     """Seconds spent in training steps: forward, backward, optimizer and scheduler."""
+    forward_s: float | None
+    """Seconds of these in forward passes and the loss; None where the step is one captured graph."""
+    backward_s: float | None
+    """Seconds of these in backward passes; None likewise."""
+    optimizer_s: float | None
+    """Seconds of these in optimizer, scheduler and moving average; None likewise."""
+    capture_s: float
+    """Seconds spent in capturing the step as a CUDA graph, in no other phase; 0 without capture."""
     eval_s: float
     """Seconds spent in evaluation, the counting of training errors included."""
     data_s: float
