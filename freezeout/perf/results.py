@@ -74,7 +74,7 @@ def _check_schema(schema: Any) -> None:
     if schema not in READABLE or isinstance(schema, bool):
         newer = isinstance(schema, int) and schema > SCHEMA
         hint = "; it was written by a newer freezeout" if newer else ""
-        known = " and ".join(map(str, READABLE))
+        known = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
         raise ValueError(f"has schema {schema!r}, this freezeout reads {known}{hint}")
 
 

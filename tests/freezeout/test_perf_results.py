@@ -182,8 +182,8 @@ BODY = json.loads(GOOD)
         ("", "is not JSON"),
         ("hello", "is not JSON"),
         ("[1, 2]", "is not a JSON object"),
-        (json.dumps(BODY | {"schema": 3}), "has schema 3, .* reads 1 and 2; .* newer freezeout"),
-        (json.dumps(BODY | {"schema": 0}), "has schema 0, this freezeout reads 1 and 2$"),
+        (json.dumps(BODY | {"schema": 4}), "has schema 4, .* reads 1, 2 and 3; .* newer freezeout"),
+        (json.dumps(BODY | {"schema": 0}), "has schema 0, this freezeout reads 1, 2 and 3$"),
         (json.dumps(BODY | {"schema": "1"}), "has schema '1'"),
         (json.dumps({k: v for k, v in BODY.items() if k != "schema"}), "has schema None"),
         (
