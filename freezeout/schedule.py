@@ -12,6 +12,8 @@ from typing import Literal, get_args
 
 HowScale = Literal["linear", "squared", "cubic"]
 HOW_SCALES: tuple[HowScale, ...] = get_args(HowScale)
+PUBLISHED_PACE = 1000 / 900
+"""Steps an epoch that the published code counts on, over those that its loader gives with its validation split."""
 _EXPONENT = {"linear": 1, "squared": 2, "cubic": 3}
 
 
@@ -71,7 +73,11 @@ class Schedule:
     @cached_property
     def level_steps(self) -> tuple[int, ...]:
         """Exact number of the run's steps spent at each level 0..num_blocks-1; they add up to `total_steps`."""
-        ends = [min(step, self.total_steps) for step in self.freeze_steps[:-1]] + [self.total_steps]
+        return self.level_steps_until(self.total_steps)
+
+    def level_steps_until(self, steps: int) -> tuple[int, ...]:
+        """The same of a run that ends after `steps` steps already, as the published ones with a validation split do."""
+        ends = [min(step, steps) for step in self.freeze_steps[:-1]] + [steps]
         return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
 
     @property

@@ -4,6 +4,7 @@ Not single steps: each would find the caches full of the other's weights, as no 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ class _TimedRun:
         self.scheduler = FreezeOutLR(
             self.workload.optimizer,
             self.workload.blocks,
-            total_steps=self.total_steps,
+            total_steps=self.spec.schedule(len(self.workload.blocks), self.total_steps).total_steps,
             t_0=self.spec.t_0,
             how_scale=self.spec.how_scale,
             scale_lr=self.spec.scale_lr,
@@ -63,7 +64,7 @@ def time_pass(
     """
     device = torch.device(subject.config.device)
     clock = clock or clock_for(device)
-    baseline = ScheduleSpec(t_0=1.0, how_scale=spec.how_scale, scale_lr=spec.scale_lr)
+    baseline = replace(spec, t_0=1.0)
     with numerics(subject.config.dtype, device):
         runs = [_TimedRun(subject, each, total_steps) for each in (spec, baseline)]
         for run in runs:

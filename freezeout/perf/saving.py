@@ -97,7 +97,8 @@ def level_weights(
     spec: ScheduleSpec, num_blocks: int, total_steps: int = NOMINAL_STEPS
 ) -> tuple[float, ...]:
     """Share of a run under `spec` at each freeze level of a model of `num_blocks` blocks, `w[k]`."""
-    return spec.schedule(num_blocks, total_steps).weights
+    steps = spec.schedule(num_blocks, total_steps).level_steps_until(total_steps)
+    return tuple(each / total_steps for each in steps)
 
 
 def saved_share(weight: Sequence[float], cost: Array) -> float:

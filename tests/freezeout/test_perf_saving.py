@@ -21,7 +21,7 @@ from freezeout.perf.saving import (
     stability,
     step_ms,
 )
-from freezeout.schedule import calc_speedup
+from freezeout.schedule import PUBLISHED_PACE, calc_speedup
 
 CUBIC = ScheduleSpec(t_0=0.5, how_scale="cubic")
 LINEAR = ScheduleSpec(t_0=0.5, how_scale="linear")
@@ -93,6 +93,15 @@ def test_the_formula_is_that_of_the_design():
     # Freeze times 1/2, 2/3, 5/6, 1 of 601 steps: new levels from steps 301, 401 and 501 on.
     shares = np.array([301, 100, 100, 100]) / 601
     assert level_weights(LINEAR, 4, 601) == pytest.approx(shares)
+
+
+def test_weights_under_the_published_step_count_end_with_the_run():
+    """Blocks freeze at t_i * 1000 / 900 of the run, and one with t_i above 0.9 never."""
+    spec = ScheduleSpec(t_0=0.6, how_scale="linear", pace=PUBLISHED_PACE)  # t_i: 0.6, 0.8, 1 (head)
+    expected = (0.6 / 0.9, 0.2 / 0.9, 0.1 / 0.9)  # what is left of the run, 1 - 0.8 / 0.9
+    assert level_weights(spec, 3, 90_000) == pytest.approx(expected, abs=2e-5)
+    never = ScheduleSpec(t_0=0.95, how_scale="linear", pace=PUBLISHED_PACE)
+    assert level_weights(never, 3, 90_000) == (1, 0, 0)
     expected = 1 - (301 * 13 + 100 * 10.8 + 100 * 7.6 + 100 * 5.4) / (601 * 13)
     assert measured_saving(curve_of(), LINEAR, 601).value == pytest.approx(expected)
 

@@ -83,6 +83,9 @@ def test_level_steps_are_what_counting_step_by_step_gives(blocks, steps, t_0, ho
     assert schedule.level_steps == tuple(levels.count(k) for k in range(blocks))
     assert sum(schedule.level_steps) == steps
     assert sum(schedule.weights) == pytest.approx(1)
+    for early in (0, steps // 3, steps):
+        counted = tuple(levels[:early].count(k) for k in range(blocks))
+        assert schedule.level_steps_until(early) == counted
     for step, level in enumerate(levels):
         beyond = [i for i, t in enumerate(schedule.freeze_times[:-1]) if step > steps * t]
         assert level == len(beyond)
