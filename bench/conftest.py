@@ -15,6 +15,7 @@ from bench.summary import Summary
 from bench.trainer import Trainer
 from freezeout.commands.choices import device_of
 from freezeout.perf.curve import PRECISION
+from freezeout.perf.error_budgets import ERROR_BUDGETS, ErrorBudget, read_error_budgets
 from freezeout.perf.prediction_budgets import BUDGETS, read_budgets
 
 RESULTS = Path("results")
@@ -46,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--budgets", type=Path, help="TOML file: how far each prediction may be off (our own)"
+    )
+    group.addoption(
+        "--error-budgets", type=Path, help="TOML file: how much error a saving may cost (our own)"
     )
     group.addoption(
         "--traces", type=Path, metavar="DIR", help="write a Perfetto trace of each model to DIR"
@@ -81,9 +85,14 @@ def _harness(config: pytest.Config) -> Harness:
         repeats=int(option.aa),
         precision=option.precision / 100,
         budgets=read_budgets(option.budgets) if option.budgets else BUDGETS,
+        error_budgets=_error_budgets(option.error_budgets),
         traces=option.traces,
         visible=lambda: _uncaptured(config),
     )
+
+
+def _error_budgets(path: Path | None) -> tuple[ErrorBudget, ...]:
+    return ERROR_BUDGETS if path is None else read_error_budgets(path)
 
 
 @contextmanager
@@ -174,7 +183,8 @@ def pytest_terminal_summary(
         )
         return
     budgets = {found.device.type: found.budgets}
-    for line in Summary(found.records, RUN_SCHEDULE, budgets).lines():
+    summary = Summary(found.records, RUN_SCHEDULE, budgets, found.error_budgets)
+    for line in summary.lines():
         terminalreporter.write_line(line)
     if found.path is not None:
         terminalreporter.write_line(f"raw samples: {found.path}")

@@ -27,6 +27,7 @@ from freezeout.perf.ceiling import measure_ceiling
 from freezeout.perf.comparison import Comparison, compare
 from freezeout.perf.curve import PRECISION, Progress, measure_curve
 from freezeout.perf.environment import new_session
+from freezeout.perf.error_budgets import ERROR_BUDGETS, ErrorBudget
 from freezeout.perf.ledger import measure_ledger
 from freezeout.perf.prediction_budgets import BUDGETS, Budgets
 from freezeout.perf.profile import profile_step
@@ -73,6 +74,7 @@ class Harness:
         repeats: int = 0,
         precision: float = PRECISION,
         budgets: Budgets = BUDGETS,
+        error_budgets: tuple[ErrorBudget, ...] = ERROR_BUDGETS,
         traces: Path | None = None,
         visible: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
@@ -90,6 +92,7 @@ class Harness:
             repeats: how many times curve and ledger are measured again (A/A).
             precision: half-width of every level's ratio to level 0 at which a curve is done.
             budgets: how far each prediction may be off.
+            error_budgets: how much error which saving may cost.
             traces: folder for a Perfetto trace of each model; None for none.
             visible: a context in which stderr reaches the terminal.
 
@@ -112,6 +115,7 @@ class Harness:
         self.repeats = repeats
         self.precision = precision
         self.budgets = budgets[device.type]
+        self.error_budgets = error_budgets
         self.traces = traces
         self.settings = DEVICES[device.type]
         self._visible = visible

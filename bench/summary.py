@@ -1,15 +1,18 @@
 """What a bench session ends with: the saving by every source, block times, and the error that was paid."""
 
+import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 
+from bench.errors import seed_errors
 from freezeout.commands.table import percent, table
 from freezeout.perf.block_times import block_times, hook_cost
 from freezeout.perf.comparison import PREDICTIONS, Comparison, compare
+from freezeout.perf.error_budgets import ERROR_BUDGETS, ErrorBudget
 from freezeout.perf.prediction_budgets import BUDGETS, Budgets
 from freezeout.perf.records import (
     Ceiling,
@@ -33,6 +36,7 @@ from freezeout.perf.saving import (
     stability,
     stopwatch_saving,
 )
+from freezeout.perf.statistics import Estimate
 from freezeout.perf.usage import usage
 
 Kind = TypeVar("Kind", Curve, Ledger, Profile, Run, Training, Work, Ceiling, Failed)
@@ -42,12 +46,17 @@ class Summary:
     """The lines for the terminal, from the records of a session."""
 
     def __init__(
-        self, records: Iterable[Record], spec: ScheduleSpec, budgets: Budgets = BUDGETS
+        self,
+        records: Iterable[Record],
+        spec: ScheduleSpec,
+        budgets: Budgets = BUDGETS,
+        error_budgets: Sequence[ErrorBudget] = ERROR_BUDGETS,
     ) -> None:
         """Prepare lines on `records`, whose real runs are under `spec`."""
         self.records = list(records)
         self.spec = spec
         self.budgets = budgets
+        self.error_budgets = error_budgets
         self.curves = [curve for curve in self._all(Curve) if not curve.repeat]
 
     def lines(self) -> Iterator[str]:
@@ -58,7 +67,7 @@ class Summary:
         yield from self._warnings()
         yield from self._blocks()
         yield from self._repetitions()
-        yield from _errors(self._all(Training))
+        yield from self._errors()
         for failed in self._all(Failed):
             yield f"could not run: {failed.config.title}, {failed.case}: {failed.reason}"
 
@@ -174,6 +183,35 @@ class Summary:
                 f"{apart.max():.2f} percentage points at most, {np.median(apart):.2f} typically"
             )
 
+    def _errors(self) -> Iterator[str]:
+        """Test errors by seed, against the budget for what each schedule saves."""
+        trainings = self._all(Training)
+        if not trainings:
+            return
+        first = trainings[0]
+        found = seed_errors(trainings, self._of(Curve, first.config), self.error_budgets)
+        baseline = tuple(t.eval_error_percent for t in trainings if t.schedule.t_0 == 1.0)
+        rows = [["baseline", _by_seed(baseline), "-", "-", "-"]] if baseline else []
+        rows += [
+            [
+                each.spec.title,
+                _by_seed(each.errors),
+                percent(each.saved),
+                _relative(each.increase),
+                each.judgement.verdict,
+            ]
+            for each in found
+        ]
+        yield ""
+        yield (
+            f"test error of {first.config.title} on {first.dataset} after {first.epochs} epochs, "
+            "by seed; 95 % t intervals"
+        )
+        header = ["schedule", "error in %", "step time saved", "error above baseline", "budget"]
+        yield from table(header, rows).splitlines()
+        for each in found:
+            yield f"{each.judgement.verdict}: {each.told}"
+
 
 def _off(found: Comparison, source: str) -> str:
     error = found.error(source)
@@ -183,19 +221,13 @@ def _off(found: Comparison, source: str) -> str:
     return f"{100 * error.value:+.1f}{mark}"
 
 
-def _errors(trainings: list[Training]) -> Iterator[str]:
-    by_schedule: dict[str, list[float]] = defaultdict(list)
-    for training in trainings:
-        if training.eval_error_percent is not None:
-            by_schedule[training.schedule.title].append(training.eval_error_percent)
-    if trainings:
-        first = trainings[0]
-        yield ""
-        yield (
-            f"test error of {first.config.title} on {first.dataset} after {first.epochs} epochs, "
-            "by seed"
-        )
-        yield from table(
-            ["schedule", "error"],
-            [[name, ", ".join(f"{e:.2f} %" for e in es)] for name, es in by_schedule.items()],
-        ).splitlines()
+def _relative(increase: Estimate | None) -> str:
+    if increase is None:
+        return "-"
+    if math.isfinite(increase.half_width):
+        return percent(increase)
+    return f"{100 * increase.value:.1f} % (n={increase.n}, no interval)"
+
+
+def _by_seed(errors: Sequence[float | None]) -> str:
+    return ", ".join("diverged" if error is None else f"{error:.2f}" for error in errors)

@@ -11,6 +11,7 @@ COMMANDS = {
     "measure": "what it saves on this machine: the cost curve, and the saving of each schedule",
     "audit": "proof that a frozen block costs nothing in the backward pass of a model",
     "train": "train a model with FreezeOut",
+    "sweep": "a study from one file: schedules, baselines, equal-time controls and timing",
 }
 BAD_INPUT = 2
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-DTYPES = ("fp32", "tf32", "bf16")
+DTYPES = ("fp32", "tf32", "bf16", "fp16")
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CUBLAS_WORKSPACE = ":4096:8"
 """A value of CUBLAS_WORKSPACE_CONFIG under which cuBLAS is deterministic."""
 
@@ -17,7 +18,7 @@ def numerics(dtype: str, device: torch.device, *, deterministic: bool = False) -
     """Set precision and determinism for a run, and put both back afterwards.
 
     Args:
-        dtype: fp32 (no tf32 anywhere), tf32 or bf16.
+        dtype: fp32 (no tf32 anywhere), tf32, bf16 or fp16.
         device: that the run is on.
         deterministic: use deterministic kernels only, and no autotuning.
 
@@ -45,10 +46,38 @@ def numerics(dtype: str, device: torch.device, *, deterministic: bool = False) -
 
 
 def autocast(dtype: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The context of a forward pass: bf16 by autocast, everything else as it is."""
-    if dtype == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+    """The context of a forward pass: bf16 and fp16 by autocast, everything else as it is."""
+    if dtype in _AUTOCAST:
+        return torch.autocast(device.type, dtype=_AUTOCAST[dtype])
     return nullcontext()
+
+
+def grad_scaler(dtype: str, device: torch.device) -> torch.amp.GradScaler | None:
+    """What keeps the gradients of fp16 within its range; None for the other formats, which need none.
+
+    It goes with a fused optimizer, which skips an overflowing step on the device; with others the scaler asks the
+    device at every step and so waits for it.
+    """
+    return torch.amp.GradScaler(device.type) if dtype == "fp16" else None
+
+
+@contextmanager
+def no_half_missing(dtype: str, device: torch.device) -> Iterator[None]:
+    """Say plainly what torch lacks where an operation of fp16 is not there, as happens on a CPU.
+
+    Raises:
+        ValueError: an operation inside has no fp16 on `device`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        is_missing = isinstance(error, NotImplementedError) or "not implemented" in str(error)
+        if dtype != "fp16" or not is_missing or "Half" not in str(error):
+            raise
+        raise ValueError(
+            f"`dtype` fp16: torch has no fp16 for an operation of this model on {device.type} "
+            f"({str(error).splitlines()[0]}); use bf16 or fp32."
+        ) from error
 
 
 def _check(dtype: str, device: torch.device, deterministic: bool) -> None:

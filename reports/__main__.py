@@ -1,7 +1,7 @@
 """The command line: `write` (may be left out), `gate` and `accept`; user errors as one line.
 
-python -m reports RESULTS [RESULTS ...] [--out DIR]
-python -m reports gate --baseline FILE_OR_DIR [...] --candidate FILE [...] [--margins FILE ...] [--out DIR]
+python -m reports RESULTS [RESULTS ...] [--out DIR] [--error-budgets FILE]
+python -m reports gate --baseline FILE_OR_DIR [...] --candidate FILE [...] [--margins FILE ...] [--out DIR] [...]
 python -m reports accept FILE [FILE ...] --baseline DIR
 """
 
@@ -28,14 +28,26 @@ def write_command(arguments: Sequence[str]) -> int:
         metavar="DIR",
         help="folder to write to [<results stem>-report beside it]",
     )
+    _add_error_budgets(parser)
     options = parser.parse_args(arguments)
     # Plotting takes a second to import, --help should not.
+    from freezeout.perf.error_budgets import ERROR_BUDGETS, read_error_budgets
     from reports.write import default_folder, write
 
+    named = options.error_budgets
     folder = options.out or default_folder(options.results)
-    write(options.results, folder)
+    write(options.results, folder, read_error_budgets(named) if named else ERROR_BUDGETS)
     print(folder / "index.html")
     return 0
+
+
+def _add_error_budgets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--error-budgets",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of how much error which saving may cost, instead of the budgets in freezeout/perf",
+    )
 
 
 def gate_command(arguments: Sequence[str]) -> int:
@@ -55,6 +67,7 @@ def gate_command(arguments: Sequence[str]) -> int:
         action="store_true",
         help="let pass what the baseline has and the candidate has not",
     )
+    _add_error_budgets(parser)
     options = parser.parse_args(arguments)
     from reports.gate.command import gate
 
@@ -64,6 +77,7 @@ def gate_command(arguments: Sequence[str]) -> int:
         options.margins,
         folder=options.out,
         allow_missing=options.allow_missing,
+        error_budgets=options.error_budgets,
     )
     print(text)
     return code

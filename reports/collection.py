@@ -1,9 +1,10 @@
 """From the records of results files to subjects, trainings, failures and machines."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from freezeout.perf.error_budgets import ERROR_BUDGETS, ErrorBudget
 from freezeout.perf.records import (
     Ceiling,
     Config,
@@ -20,7 +21,8 @@ from freezeout.perf.records import (
 from freezeout.perf.results import ResultsError, encode, read
 from reports.cases import Case, gathered, of_kind, place
 from reports.checks import check
-from reports.labels import distinct, setup, slugs
+from reports.labels import distinct, slugs
+from reports.pairing import paired
 from reports.subject import Subject
 from reports.trained import Trained
 
@@ -42,10 +44,16 @@ class Report:
     subjects: tuple[Subject, ...]
     trained: tuple[Trained, ...]
     failures: tuple[Failure, ...]
+    budgets: tuple[ErrorBudget, ...] = ERROR_BUDGETS
+    """How much error which saving may cost."""
 
 
-def load(paths: Sequence[Path]) -> Report:
+def load(paths: Sequence[Path], budgets: Sequence[ErrorBudget] = ERROR_BUDGETS) -> Report:
     """The report on one or more results files; a record that stands in two of them counts once.
+
+    Args:
+        paths: of the files.
+        budgets: how much error which saving may cost.
 
     Raises:
         ResultsError: a file is missing or corrupt, or there is nothing to report.
@@ -57,11 +65,11 @@ def load(paths: Sequence[Path]) -> Report:
                 records.setdefault(encode(record), record)
             except ValueError as error:
                 raise ResultsError(f"{path}, line {number}: {error}") from None
-    return collect(list(records.values()))
+    return collect(list(records.values()), budgets)
 
 
-def collect(records: Sequence[Record]) -> Report:
-    """The report on `records`.
+def collect(records: Sequence[Record], budgets: Sequence[ErrorBudget] = ERROR_BUDGETS) -> Report:
+    """The report on `records`, errors judged by `budgets`.
 
     Raises:
         ResultsError: there is nothing to report, a record is damaged, or two sessions share a name.
@@ -74,9 +82,13 @@ def collect(records: Sequence[Record]) -> Report:
         )
     sessions = _sessions(records)
     subjects, failures = _measured(records, sessions)
-    trained = _trained(of_kind(Training, records), sessions, subjects)
+    trained = paired(of_kind(Training, records), sessions, subjects, tuple(budgets))
     return Report(
-        sessions=tuple(sessions.values()), subjects=subjects, trained=trained, failures=failures
+        sessions=tuple(sessions.values()),
+        subjects=subjects,
+        trained=trained,
+        failures=failures,
+        budgets=tuple(budgets),
     )
 
 
@@ -155,80 +167,3 @@ def _name(
 ) -> str:
     case = (failed.config, sessions.get(failed.session))
     return next(name for other, name in known if _same_case(case, other))
-
-
-def _trained(
-    trainings: Sequence[Training], sessions: dict[str, Session], subjects: Sequence[Subject]
-) -> tuple[Trained, ...]:
-    groups: list[list[Training]] = []
-    for training in trainings:
-        home = next((g for g in groups if _same_but_seed(g[0], training, sessions)), None)
-        groups.append([training]) if home is None else home.append(training)
-    names = _training_names(groups, sessions)
-    rows = [
-        Trained(
-            label=name, trainings=tuple(group), subject=_curve_for(group[0], sessions, subjects)
-        )
-        for name, group in zip(names, groups, strict=True)
-    ]
-    return tuple(replace(row, baseline=_baseline_for(row, rows, sessions)) for row in rows)
-
-
-def _training_names(groups: Sequence[list[Training]], sessions: dict[str, Session]) -> list[str]:
-    cases = [(group[0].config, sessions.get(group[0].session)) for group in groups]
-    kinds = _first_of_each(cases, known=())
-    known = list(zip(kinds, distinct(kinds), strict=True))
-    return [next(name for other, name in known if _same_case(case, other)) for case in cases]
-
-
-def _same_task(one: Training, other: Training, sessions: dict[str, Session]) -> bool:
-    places = (place(sessions.get(each.session)) for each in (one, other))
-    same = one.config == other.config and one.dataset == other.dataset and one.lr == other.lr
-    return same and next(places) == next(places)
-
-
-def _same_but_seed(one: Training, other: Training, sessions: dict[str, Session]) -> bool:
-    return _same_task(one, other, sessions) and all(
-        getattr(one, name) == getattr(other, name)
-        for name in ("schedule", "epochs", "const_time", "num_blocks", "total_steps")
-    )
-
-
-def _baseline_for(
-    row: Trained, rows: Sequence[Trained], sessions: dict[str, Session]
-) -> Trained | None:
-    """The unfrozen trainings of the same task and length.
-
-    A stretched run is longer than its baseline: it takes the longest that is no longer.
-    """
-    if row.is_baseline:
-        return None
-    alike = [r for r in rows if r.is_baseline and _same_task(r.first, row.first, sessions)]
-    if row.first.const_time:
-        shorter = [r for r in alike if r.first.epochs <= row.first.epochs]
-        return max(shorter, key=lambda r: r.first.epochs, default=None)
-    return next((r for r in alike if r.first.epochs == row.first.epochs), None)
-
-
-def _curve_for(
-    training: Training, sessions: dict[str, Session], subjects: Sequence[Subject]
-) -> Subject | None:
-    """The subject of the same model, options and blocks that is most like the training."""
-    here = place(sessions.get(training.session))
-
-    def likeness(subject: Subject) -> tuple[bool, bool, int]:
-        ours, theirs = setup(subject.config), setup(training.config)
-        facts_shared = sum(a == b for a, b in zip(ours, theirs, strict=True))
-        same_place = place(subject.session) == here
-        return subject.config == training.config, same_place, facts_shared
-
-    fitting = [s for s in subjects if _fits(s, training)]
-    return max(fitting, key=likeness, default=None)
-
-
-def _fits(subject: Subject, training: Training) -> bool:
-    same = (subject.config.model, subject.config.options) == (
-        training.config.model,
-        training.config.options,
-    )
-    return same and subject.curve is not None and subject.num_blocks == training.num_blocks

@@ -8,7 +8,10 @@ import pandas as pd
 from freezeout.perf.statistics import Estimate
 from reports.subject import Subject
 
-WHOLE = ("block", "outlier_visits", "visits", "outlier_rounds")
+WHOLE = (
+    *("block", "outlier_visits", "visits", "outlier_rounds"),
+    *("control_epochs", "control_seeds_needed", "budget_seeds_needed"),
+)
 """Columns of whole numbers that may be empty in some rows."""
 
 

@@ -7,7 +7,6 @@ from itertools import groupby
 from freezeout.perf.comparison import SOURCES
 from freezeout.perf.records import PHASES
 from freezeout.perf.saving import DISTURBED, disturbance, stopwatch_saving
-from freezeout.perf.statistics import Estimate
 from reports.collection import Report
 from reports.saving import Saving
 from reports.subject import Subject
@@ -23,7 +22,6 @@ from reports.text import (
     speed_factor,
     times,
 )
-from reports.trained import Trained
 
 NONE = "–"
 
@@ -179,46 +177,3 @@ def _levels_note(subject: Subject) -> str:
 def _flops(subject: Subject, level: int) -> str:
     ratios = subject.flops_ratios
     return f"{100 * ratios[level]:.1f} %" if len(ratios) else NONE
-
-
-def training(report: Report) -> Table:
-    """Error of everything that was trained."""
-    return Table(
-        header=(
-            *("model", "dataset", "schedule", "epochs", "seeds", "error", "interval"),
-            *("above baseline", "relative to baseline", "time saved", "remark"),
-        ),
-        rows=tuple(_training_row(row) for row in report.trained),
-        note="Mean error over seeds; the column interval says what its brackets are. The next two "
-        "columns carry the baseline's uncertainty too. A range from minimum to maximum of two seeds "
-        "is no confidence interval. Time saved is from the measured curve.",
-    )
-
-
-def _training_row(row: Trained) -> tuple[str, ...]:
-    increase = row.relative_increase
-    return (
-        row.label,
-        row.first.dataset,
-        row.title,
-        str(row.first.epochs),
-        f"{len(row.trainings)}{f', {row.diverged} diverged' if row.diverged else ''}",
-        amount(row.error_percent, "%", digits=2) if row.error_percent else "diverged",
-        row.interval_kind,
-        _against(row, amount(row.increase_points, "pp", digits=2, sign="+")),
-        _against(row, percent(increase, sign="+")),
-        _saved(row),
-        row.omission or NONE,
-    )
-
-
-def _against(row: Trained, text: str) -> str:
-    if row.is_baseline:
-        return "reference"
-    return text if row.increase_points else "no baseline"
-
-
-def _saved(row: Trained) -> str:
-    if row.is_baseline:
-        return percent(Estimate(value=0, low=0, high=0, n=0))
-    return percent(row.saved)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from freezeout.perf.prediction_budgets import BUDGETS
 from freezeout.perf.statistics import Estimate, Verdict
+from reports.accuracy import accuracy, tasks
 from reports.collection import Report
 from reports.predictions import Prediction, Score, of_saving, scores
 from reports.saving import Saving
 from reports.subject import Subject
 from reports.text import (
-    amount,
     counted,
     fixed,
     has_interval,
@@ -20,11 +20,7 @@ from reports.text import (
     speed_factor,
     times,
 )
-from reports.trained import BUDGET_RELATIVE_ERROR, Trained
 from reports.worth import ranges
-
-ENOUGH_SEEDS = 5
-"""Below this many seeds no verdict on the error is given: the spread of two or three says little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +38,7 @@ def findings(report: Report) -> list[Topic]:
         "Predictions against measurements": [*_overall(subjects), *_against_curves(subjects)],
         "Every real run": [line for s in subjects for line in _real(s)],
         "What limits the saving": [line for s in subjects for line in _limits(s)],
-        "What it costs in accuracy": [_accuracy(t) for t in report.trained if not t.is_baseline],
+        **{f"What it costs in accuracy: {t}": accuracy(r) for t, r in tasks(report).items()},
     }
     return [Topic(title=t, sentences=tuple(lines)) for t, lines in topics.items() if lines]
 
@@ -185,41 +181,6 @@ def _not_worth(subject: Subject) -> str:
     }
     parts = [f"{text} {listing(names)}" for text, names in found.items() if names]
     return f"{subject.label}: {'; '.join(parts)}." if parts else ""
-
-
-def _accuracy(row: Trained) -> str:
-    head = f"{row.label} on {row.first.dataset}, {row.title}:"
-    if row.error_percent is None:
-        return f"{head} every seed diverged."
-    error = f"error {amount(row.error_percent, '%', digits=2)}, {_seeds(row)}"
-    if row.relative_increase is None or row.reference_percent is None:
-        return f"{head} {error}; there is no baseline to compare with."
-    change = f"relative change {percent(row.relative_increase, sign='+')}"
-    return (
-        f"{head} {error}, against {row.reference_percent:.2f} % of the baseline: {change}. "
-        f"{_budget(row)}"
-    )
-
-
-def _seeds(row: Trained) -> str:
-    diverged = f", {row.diverged} more diverged" if row.diverged else ""
-    seeds = counted(len(row.errors_percent), "seed")
-    return f"{seeds} ({row.interval_kind}){diverged}" if seeds != "1 seed" else seeds + diverged
-
-
-def _budget(row: Trained) -> str:
-    increase = row.relative_increase
-    assert increase is not None, "only called with a baseline"
-    limit = f"the published budget of {100 * BUDGET_RELATIVE_ERROR:g} % relative"
-    saved = f"It saves {percent(row.saved)} of the time. " if row.saved else ""
-    seeds = len(row.errors_percent)
-    if seeds < ENOUGH_SEEDS:
-        return f"{saved}{seeds} seeds are too few to tell whether the error is within {limit}."
-    if increase.high <= BUDGET_RELATIVE_ERROR:
-        return f"{saved}The error is within {limit}."
-    if increase.low > BUDGET_RELATIVE_ERROR:
-        return f"{saved}The error is BEYOND {limit}."
-    return f"{saved}Whether the error is within {limit} cannot be told."
 
 
 def tolerance_label() -> str:

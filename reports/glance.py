@@ -1,10 +1,11 @@
-"""What a reader wants to know first: four questions, answered in a few sentences."""
+"""What a reader wants to know first: five questions, answered in a few sentences."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from freezeout.perf.statistics import Estimate
+from reports.accuracy_in_short import in_short
 from reports.collection import Report
 from reports.doubts import doubts, lead
 from reports.predictions import Score, scores
@@ -35,25 +36,41 @@ class Answer:
 
 
 def answers(report: Report) -> list[Answer]:
-    """The four questions; empty where nothing was timed."""
+    """The questions on what was timed and on what was trained; empty where neither tells of freezing."""
+    found = [*_on_timed(report), *_on_trained(report)]
+    found.sort(key=lambda answer: QUESTIONS.index(answer.question))
+    return found
+
+
+QUESTIONS = (
+    "Which blocks are worth freezing?",
+    "What does freezing save here?",
+    "What does it cost in accuracy?",
+    "How far is each prediction off?",
+    "Can the numbers be trusted?",
+)
+
+
+def _on_timed(report: Report) -> Iterator[Answer]:
     subjects = measured_subjects(report)
     if not subjects:
-        return []
+        return
+    blocks, saved, _, off, trusted = QUESTIONS
     found = (
-        ("Which blocks are worth freezing?", _worth(subjects), "models", "by model"),
-        ("What does freezing save here?", _saved(subjects), "summary", "all schedules"),
-        ("How far is each prediction off?", _off(subjects), "predictions", "all predictions"),
-        (
-            "Can the numbers be trusted?",
-            _trusted(subjects, report),
-            "trust",
-            "all that was watched",
-        ),
+        (blocks, _worth(subjects), "models", "by model"),
+        (saved, _saved(subjects), "summary", "all schedules"),
+        (off, _off(subjects), "predictions", "all predictions"),
+        (trusted, _trusted(subjects, report), "trust", "all that was watched"),
     )
-    return [
-        Answer(question=question, sentences=tuple(sentences), anchor=anchor, link=link)
-        for question, sentences, anchor, link in found
-    ]
+    for question, sentences, anchor, link in found:
+        yield Answer(question=question, sentences=tuple(sentences), anchor=anchor, link=link)
+
+
+def _on_trained(report: Report) -> Iterator[Answer]:
+    if sentences := tuple(in_short(report)):
+        yield Answer(
+            question=QUESTIONS[2], sentences=sentences, anchor="training", link="all trainings"
+        )
 
 
 def _worth(subjects: Sequence[Subject]) -> Iterator[str]:

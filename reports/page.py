@@ -13,7 +13,7 @@ from freezeout.perf.saving import STANDARD
 from reports.block_tables import backward_times, kinds, worth
 from reports.collection import Report
 from reports.device_tables import usage_table
-from reports.display import Table, levels, summary, training
+from reports.display import Table, levels, summary
 from reports.figures import Plate, of_report, of_subject
 from reports.findings import findings, tolerance_label
 from reports.glance import answers
@@ -24,13 +24,15 @@ from reports.style import DARK, LIGHT, data_uri, rendered
 from reports.subject import Subject
 from reports.summary import heading
 from reports.text import counted
+from reports.training_table import training_table
 from reports.trust import trust, trust_table
 
 TONES = {
-    "good": ("AGREES", "within", "worth it", "no doubt", "none found"),
-    "bad": ("DISAGREES", "BEYOND", "costs time"),
+    "good": ("AGREES", "WITHIN", "BEATS", "within", "worth it", "no doubt", "none found"),
+    "bad": ("DISAGREES", "BEYOND", "EXCEEDED", "LOSES", "diverged", "costs time"),
     "open": (
         "UNDECIDED",
+        "CANNOT TELL",
         "undecided",
         "not shown",
         "may be unstable",
@@ -38,7 +40,7 @@ TONES = {
         "dropped",
         "disturbed",
     ),
-    "absent": ("not ", "no ", "unknown", "never freezes", "little", "–"),
+    "absent": ("not ", "no ", "NO BUDGET", "unknown", "never freezes", "little", "–"),
 }
 """Beginnings of cells by how they are coloured; the first that fits counts."""
 NOTHING_DRAWN: Mapping[str, bytes] = MappingProxyType({})
@@ -63,7 +65,7 @@ def html(report: Report, drawn: Mapping[str, bytes] = NOTHING_DRAWN) -> str:
     return environment.from_string(source).render(
         heading=heading(report),
         answers=answers(report),
-        glance=glance_table(report),
+        glance=_filled(glance_table(report)),
         anchors={subject.label: f"{subject.slug}-section" for subject in report.subjects},
         summary=summary(report) if report.subjects or report.failures else None,
         scores=_filled(score_table(report)),
@@ -72,7 +74,7 @@ def html(report: Report, drawn: Mapping[str, bytes] = NOTHING_DRAWN) -> str:
         trust_table=_filled(trust_table(report)),
         usage=_filled(usage_table(report)),
         findings=findings(report),
-        training=training(report) if report.trained else None,
+        training=training_table(report) if report.trained else None,
         figures={key: _figure(plate, drawn) for key, plate in of_report(report).items()},
         subjects=[_section(subject, drawn) for subject in report.subjects],
         environments=[_environment(session) for session in report.sessions],

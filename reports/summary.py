@@ -7,12 +7,13 @@ from freezeout.perf.records import Session
 from reports.block_tables import backward_times, kinds, worth
 from reports.collection import Report
 from reports.device_tables import usage_table
-from reports.display import Table, compact_levels, summary, training
+from reports.display import Table, compact_levels, summary
 from reports.findings import findings
 from reports.glance import answers
 from reports.glance_table import glance_table
 from reports.labels import machine
 from reports.prediction_tables import error_table, score_table
+from reports.training_table import training_table
 from reports.trust import trust, trust_table
 
 
@@ -59,7 +60,7 @@ def _sections(report: Report) -> Iterator[tuple[str, list[str]]]:
     yield "## Can the numbers be trusted?", _trust(report)
     yield "## Where the time goes", _all([usage_table(report)])
     yield "## Findings", _findings(report)
-    yield "## Error after training", table(training(report)) if report.trained else []
+    yield "## Error after training", table(training_table(report)) if report.trained else []
     for subject in report.subjects:
         name = escaped(subject.label)
         if subject.worths:
@@ -76,7 +77,8 @@ def _sections(report: Report) -> Iterator[tuple[str, list[str]]]:
 def _glance(report: Report) -> list[str]:
     found = answers(report)
     lines = [f"- **{a.question}** {escaped(' '.join(a.sentences))}" for a in found]
-    return [*lines, "", *table(glance_table(report))] if found else []
+    by_model = glance_table(report)
+    return [*lines, *(["", *table(by_model)] if by_model.rows else [])]
 
 
 def _all(tables: Sequence[Table]) -> list[str]:

@@ -9,6 +9,7 @@ from freezeout.perf.saving import disturbance, stopwatch_saving
 from reports import measured_tables
 from reports.collection import Report
 from reports.columns import frame, triple, triple_names, who
+from reports.exclusive import is_timed
 from reports.saving import Saving
 from reports.subject import Subject
 from reports.text import speed_factor
@@ -118,25 +119,86 @@ BLOCKS_COLUMNS = [
 def _training(row: Trained) -> dict[str, Any]:
     first = row.first
     return (
-        {"model": row.label, "dataset": first.dataset, "schedule": row.spec.title}
-        | {"const_time": first.const_time, "epochs": first.epochs, "lr": first.lr}
-        | {"seeds": len(row.trainings), "diverged": row.diverged}
+        {"model": row.label, "dataset": first.dataset, "setting": row.setting or None}
+        | {"kind": row.kind, "schedule": row.spec.title, "const_time": first.const_time}
+        | {"epochs": first.epochs, "asked_epochs": row.asked_epochs, "lr": first.lr}
+        | {"seeds": len(row.errors), "diverged": row.diverged}
         | triple("error", row.error_percent, "percent")
-        | {"interval": row.interval_kind}
         | triple("above_baseline", row.increase_points, "pp")
         | triple("relative_increase", row.relative_increase, "percent", 100)
-        | triple("saved", row.saved, "percent", 100)
-        | {"mean_step_time_s": sum(t.step_s for t in row.trainings) / len(row.trainings)}
+        | _saved(row)
+        | _against_control(row)
+        | _within_budget(row)
+        | _exclusive(row)
         | {"note": row.omission}
     )
 
 
+def _saved(row: Trained) -> dict[str, Any]:
+    saved = row.time_saved
+    return (
+        triple("saved", saved.exact or saved.curve, "percent", 100)
+        | triple("real_run_saved", saved.real, "percent", 100)
+        | {"real_run_disturbed": saved.real_disturbed if saved.real else None}
+        | {"calc_speedup_saved_percent": 100 * saved.published.value if saved.published else None}
+        | {"flops_saved_percent": 100 * saved.flops.value if saved.flops else None}
+        | triple("factor", speed_factor(row.saved) if row.saved else None, "times")
+    )
+
+
+def _against_control(row: Trained) -> dict[str, Any]:
+    control, found = row.control, row.versus_control
+    return (
+        {"control_epochs": control.first.epochs if control else None}
+        | triple("control_error", control.error_percent if control else None, "percent")
+        | triple("above_control", found.gap if found else None, "percent", 100)
+        | {"control_verdict": found.verdict if found else None}
+        | {"control_seeds_needed": found.seeds_needed if found else None}
+    )
+
+
+def _within_budget(row: Trained) -> dict[str, Any]:
+    found = row.judgement if row.freezes else None
+    budget = found.budget if found else None
+    return {
+        "budget_saved_percent": 100 * budget.saved if budget else None,
+        "budget_relative_error_percent": 100 * budget.relative_error if budget else None,
+        "budget_margin_percent": 100 * budget.margin if budget else None,
+        "budget_verdict": found.verdict if found else None,
+        "budget_seeds_needed": found.seeds_needed if found else None,
+        "budget_reason": found.reason if found else None,
+    }
+
+
+def _exclusive(row: Trained) -> dict[str, Any]:
+    whole, timed = row.whole_run, [t for t in row.trainings if is_timed(t)]
+    count = len(timed)
+    return (
+        triple("whole_run_saved", whole.saved if whole else None, "percent", 100)
+        | triple("exclusive_steps_saved", whole.steps_saved if whole else None, "percent", 100)
+        | {"exclusive_trials": count, "trials": len(row.trainings)}
+        | {"mean_step_time_s": sum(t.step_s for t in timed) / count if count else None}
+        | {"mean_wall_time_s": sum(t.wall_s or 0.0 for t in timed) / count if count else None}
+    )
+
+
 TRAINING_COLUMNS = [
-    *("model", "dataset", "schedule", "const_time", "epochs", "lr", "seeds", "diverged"),
+    *("model", "dataset", "setting", "kind", "schedule", "const_time", "epochs", "asked_epochs"),
+    *("lr", "seeds", "diverged"),
     *triple_names("error", "percent"),
-    "interval",
     *triple_names("above_baseline", "pp"),
     *triple_names("relative_increase", "percent"),
     *triple_names("saved", "percent"),
-    *("mean_step_time_s", "note"),
+    *triple_names("real_run_saved", "percent"),
+    *("real_run_disturbed", "calc_speedup_saved_percent", "flops_saved_percent"),
+    *triple_names("factor", "times"),
+    "control_epochs",
+    *triple_names("control_error", "percent"),
+    *triple_names("above_control", "percent"),
+    *("control_verdict", "control_seeds_needed"),
+    *("budget_saved_percent", "budget_relative_error_percent", "budget_margin_percent"),
+    *("budget_verdict", "budget_seeds_needed", "budget_reason"),
+    *triple_names("whole_run_saved", "percent"),
+    *triple_names("exclusive_steps_saved", "percent"),
+    *("exclusive_trials", "trials", "mean_step_time_s", "mean_wall_time_s", "note"),
 ]

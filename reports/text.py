@@ -1,6 +1,7 @@
 """Numbers as a reader sees them: with their unit, and their interval where they have one."""
 
 import math
+import re
 
 from freezeout.perf.saving import factor
 from freezeout.perf.statistics import Estimate
@@ -37,6 +38,11 @@ def amount(
         return f"{value}, no interval (n={estimate.n})"
     low, high = (fixed(scale * bound, digits, sign) for bound in (estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
+
+
+def terse(text: str) -> str:
+    """`text` without the words on missing intervals, for where the number of repetitions is told anyway."""
+    return re.sub(r", no interval \(n=\d+\)", "", text)
 
 
 def percent(estimate: Estimate | None, *, sign: str = "") -> str:

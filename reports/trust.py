@@ -11,10 +11,11 @@ from freezeout.perf.statistics import agreement
 from reports.collection import Report
 from reports.display import Table
 from reports.doubts import LEDGER_TOLERANCE, doubts, lead, redone_rounds
+from reports.exclusive import is_recorded
 from reports.labels import machine
 from reports.repetitions import Outliers, Spread, block_spread, outliers, saving_spread
 from reports.subject import Subject
-from reports.text import NOT_MEASURED, bare_points, counted, listing, percent, sentence
+from reports.text import NOT_MEASURED, bare_points, counted, joined, listing, percent, sentence
 
 
 def measured_subjects(report: Report) -> list[Subject]:
@@ -30,6 +31,7 @@ def trust(report: Report) -> list[str]:
         *_machines(subjects),
         *_repeated(subjects),
         *_superseded(subjects),
+        *_shared(report),
         *_lacking(report),
         *(f"{f.label}: {f.case} failed. {sentence(f.reason)}" for f in report.failures),
     ]
@@ -82,6 +84,30 @@ def _superseded(subjects: Sequence[Subject]) -> Iterator[str]:
             yield f"{subject.label}: the latest is shown; {listing(kinds)} left out."
 
 
+def _shared(report: Report) -> Iterator[str]:
+    """Which times are of trainings that ran alone."""
+    # The control of several schedules has a record for each of them, but was trained once.
+    found = {
+        (row.task, t.schedule, t.epochs, t.seed, t.session, t.wall_s, t.eval_error_percent): t
+        for row in report.trained
+        for t in row.trainings
+    }
+    trainings = list(found.values())
+    alone = sum(t.exclusive for t in trainings)
+    unknown = sum(not is_recorded(t) for t in trainings)
+    told = {
+        "ran alone": alone,
+        "shared the machine": len(trainings) - alone - unknown,
+        "do not say whether they did, being of a schema before 3": unknown,
+    }
+    parts = [f"{count} {text}" for text, count in told.items() if count]
+    if parts:
+        yield (
+            f"Of {counted(len(trainings), 'training')}, {joined(parts)}: each of them gives an error, "
+            "only those that ran alone give a time."
+        )
+
+
 def _lacking(report: Report) -> Iterator[str]:
     bare = [s.label for s in report.subjects if s.curve and not (s.ledger or s.profile)]
     if bare:
@@ -98,9 +124,10 @@ def _lacking(report: Report) -> Iterator[str]:
                 f"{row.label}, {row.title}, has no point in the plot of saving against error: "
                 f"{row.omission}."
             )
-        elif row.subject and not row.is_baseline and row.subject.config != row.config:
+        elif row.subject and row.freezes and row.subject.config != row.config:
+            source = "curve" if row.subject.curve else "real run"
             yield (
-                f"{row.label}, {row.title}: its saving is from the curve of {row.subject.label}, "
+                f"{row.label}, {row.title}: its saving is from the {source} of {row.subject.label}, "
                 "measured in another setup."
             )
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from freezeout.perf.error_budgets import ERROR_BUDGETS, ErrorBudget
 from reports.collection import Report, load
 from reports.figures import Plate, of_report, of_subject
 from reports.page import html
@@ -16,8 +17,15 @@ def default_folder(results: Sequence[Path]) -> Path:
     return results[0].with_name(f"{results[0].stem}-report")
 
 
-def write(results: Sequence[Path], folder: Path) -> list[Path]:
+def write(
+    results: Sequence[Path], folder: Path, budgets: Sequence[ErrorBudget] = ERROR_BUDGETS
+) -> list[Path]:
     """Report on `results` in `folder`, which is made if missing; like-named files are replaced.
+
+    Args:
+        results: files to report on.
+        folder: to write to.
+        budgets: how much error which saving may cost.
 
     Returns:
         The written files.
@@ -26,7 +34,7 @@ def write(results: Sequence[Path], folder: Path) -> list[Path]:
         ResultsError: a results file is missing or corrupt, or holds nothing to report.
         OSError: `folder` cannot be written.
     """
-    report = load(results)
+    report = load(results, budgets)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     return [path for path, _ in _written(report, folder)]
 

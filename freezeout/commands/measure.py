@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freezeout.commands.choices import add_measured_model, create_model, device_of
-from freezeout.commands.schedules import add_schedule, schedules
+from freezeout.commands.measure_schedules import measured_schedules
+from freezeout.commands.schedules import add_schedule
 from freezeout.options import option
+from freezeout.train.config import DTYPES
 
 if TYPE_CHECKING:
     import torch
 
+    from freezeout.commands.measure_log import Log
     from freezeout.perf.curve import Progress
-    from freezeout.perf.records import Curve, Ledger, Record, Session
+    from freezeout.perf.records import Curve, Ledger, ScheduleSpec, Session
     from freezeout.perf.workload import Subject
 
 
@@ -21,10 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `measure`."""
     add_measured_model(parser)
     add_schedule(parser)
+    parser.add_argument(
+        "--schedule",
+        action="append",
+        metavar="TEXT",
+        dest="texts",
+        help="a schedule in words, such as 'linear 0.5 unscaled'; may be repeated",
+    )
     group = parser.add_argument_group("measurement")
     option(group, "--batch_size", type=int, default=32, help="images a step (%(default)s)")
     option(group, "--device", choices=("cpu", "cuda"), help="(cuda if torch sees one, else cpu)")
-    option(group, "--dtype", choices=("fp32", "tf32", "bf16"), default="fp32", help="(%(default)s)")
+    option(group, "--dtype", choices=DTYPES, default="fp32", help="(%(default)s)")
     option(group, "--channels_last", action="store_true", help="channels-last memory format")
     option(group, "--mode", choices=("eager", "compile"), default="eager", help="(%(default)s)")
     option(group, "--levels", help="comma-separated freeze levels (all)")
@@ -38,6 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option(
         group,
+        "--real_run",
+        action="store_true",
+        help="also train under each schedule against its unfrozen twin, and hold the saving against it",
+    )
+    option(
+        group,
+        "--run_s",
+        type=float,
+        default=20.0,
+        help="with --real-run: seconds a schedule; one pass is made whatever it takes (%(default)s)",
+    )
+    option(
+        group,
         "--blocks",
         action="store_true",
         help="also time each block's backward pass, by stage ledger, differences and profiler",
@@ -46,46 +69,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group, "--trace", type=Path, metavar="FILE", help="with --blocks: Perfetto trace, .json.gz"
     )
     option(group, "--results", type=Path, metavar="FILE", help="add the raw samples to this file")
+    option(
+        group,
+        "--resume",
+        action="store_true",
+        help="take over what --results holds already from this machine and code",
+    )
     option(group, "--no_progress", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and store if asked to; returns the exit code."""
     from freezeout.commands.measure_lines import block_lines, curve_lines
+    from freezeout.commands.measure_log import Log
+    from freezeout.commands.measure_time import time_line
     from freezeout.perf.environment import new_session
     from freezeout.perf.profile import profile_step
     from freezeout.perf.progress import progress_bar
-    from freezeout.perf.results import ResultsFile
 
-    specs = schedules(args)
+    specs = measured_schedules(args)
     _check(args)
     device = device_of(args.device)
-    store = ResultsFile(args.results, resume=True) if args.results else None
     subject = _subject(args, device)
-    session = new_session(device)
-
-    def keep(record: "Record") -> None:
-        if store:
-            store.append(record)
-
+    log = Log(args, subject.config, new_session(device))
+    levels = _levels(args.levels)
+    if not log.holds_all(specs):
+        print(time_line(subject, args, levels, specs), flush=True)
     with progress_bar(shown=not args.no_progress) as progress:
-        curve = _curve(args, subject, session, progress)
-    keep(session)
-    keep(curve)
-    print(curve_lines(curve, specs, str(session.environment["device_name"])), flush=True)
+        curve = log.curve() or log.keep(_curve(args, subject, log.session, levels, progress))
+    print(curve_lines(curve, specs, str(log.session.environment["device_name"])), flush=True)
+    if args.real_run:
+        _real_runs(args, subject, log, curve, specs)
     if args.blocks:
         with progress_bar(shown=not args.no_progress) as progress:
-            ledger = _ledger(args, subject, session, progress)
-        keep(ledger)
-        profile = profile_step(subject, session=session.session, trace=args.trace)
-        keep(profile)
+            ledger = log.keep(_ledger(args, subject, log.session, progress))
+        profile = log.keep(profile_step(subject, session=log.session.session, trace=args.trace))
         print(block_lines(curve, ledger, profile), flush=True)
     return 0
+
+
+def _real_runs(
+    args: argparse.Namespace,
+    subject: "Subject",
+    log: "Log",
+    curve: "Curve",
+    specs: "list[ScheduleSpec]",
+) -> None:
+    from freezeout.commands.measure_lines import run_lines
+    from freezeout.perf.progress import progress_bar
+    from freezeout.perf.real import time_run
+
+    runs = []
+    for spec in specs:
+        with progress_bar(shown=not args.no_progress) as progress:
+            found = log.real_run(spec) or log.keep(
+                time_run(
+                    subject,
+                    spec,
+                    curve,
+                    session=log.session.session,
+                    budget_s=args.run_s,
+                    progress=progress,
+                )
+            )
+        runs.append(found)
+    print(run_lines(curve, runs), flush=True)
 
 
 def _check(args: argparse.Namespace) -> None:
     if args.batch_size < 2:
         raise ValueError(f"`--batch-size` must be at least 2, got {args.batch_size}.")
+    for name in ("budget_s", "run_s"):
+        if not getattr(args, name) > 0:
+            raise ValueError(
+                f"`--{name.replace('_', '-')}` is a time budget, which must be above 0."
+            )
+    if args.resume and not args.results:
+        raise ValueError("`--resume` needs the file to go on with in `--results`.")
     if args.trace and not args.blocks:
         raise ValueError("`--trace` goes with `--blocks`.")
     if args.trace:
@@ -111,7 +171,11 @@ def _subject(args: argparse.Namespace, device: "torch.device") -> "Subject":
 
 
 def _curve(
-    args: argparse.Namespace, subject: "Subject", session: "Session", progress: "Progress"
+    args: argparse.Namespace,
+    subject: "Subject",
+    session: "Session",
+    levels: list[int] | None,
+    progress: "Progress",
 ) -> "Curve":
     from freezeout.perf.curve import measure_curve
 
@@ -119,7 +183,7 @@ def _curve(
         subject,
         session=session.session,
         budget_s=args.budget_s,
-        levels=_levels(args.levels),
+        levels=levels,
         precision=args.precision / 100,
         progress=progress,
     )

@@ -4,8 +4,15 @@ from freezeout.commands.schedules import named
 from freezeout.commands.table import milliseconds, percent, table
 from freezeout.perf.block_times import BlockTime, block_times, hook_cost
 from freezeout.perf.comparison import compare
-from freezeout.perf.records import PHASES, Curve, Ledger, Profile, ScheduleSpec
-from freezeout.perf.saving import factor, level_cost_ms, level_ratio, stability, step_ms
+from freezeout.perf.records import PHASES, Curve, Ledger, Profile, Run, ScheduleSpec
+from freezeout.perf.saving import (
+    factor,
+    level_cost_ms,
+    level_ratio,
+    stability,
+    step_ms,
+    stopwatch_saving,
+)
 from freezeout.perf.statistics import Estimate
 
 
@@ -58,6 +65,25 @@ def _saving_table(curve: Curve, specs: list[ScheduleSpec]) -> str:
     ]
     source = "calc_speedup" if curve.published else "its cost model"
     return table(["schedule", "saved here", "factor", "FLOPs said", f"{source} said"], rows)
+
+
+def run_lines(curve: Curve, runs: list[Run]) -> str:
+    """What real runs saved, and whether the cost curve had said so."""
+    rows = []
+    for run in runs:
+        found = compare(curve, run.schedule, run)
+        rows.append(
+            [
+                named(run.schedule),
+                percent(found.measured),
+                percent(found.real),
+                f"{100 * stopwatch_saving(run):.1f} %",
+                str(len(run.passes)),
+                f"{found.verdict}{' (disturbed)' if found.disturbed else ''}",
+            ]
+        )
+    header = ["real runs", "by the curve", "by real run", "by stopwatch", "passes", "verdict"]
+    return f"\n{table(header, rows)}"
 
 
 def block_lines(curve: Curve, ledger: Ledger, profile: Profile) -> str:

@@ -1,17 +1,14 @@
 """The command `train`."""
 
 import argparse
+import dataclasses
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from freezeout.commands.choices import device_of, models_package
+from freezeout.commands.interrupts import INTERRUPTED, sigterm_interrupts
 from freezeout.commands.train_arguments import add_arguments
 from freezeout.schedule import calc_speedup
 from freezeout.train.config import TrainConfig
@@ -22,10 +19,12 @@ if TYPE_CHECKING:  # torch is loaded by `run`, so that --help is quick
     from freezeout.blocks import Blocks
     from freezeout.train.data import Data
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["DIVERGED", "INTERRUPTED", "add_arguments", "run"]
 
-INTERRUPTED = 130
-"""Exit code after an interruption, as shells have it for SIGINT."""
+BUILT = ("depth", "growth_rate", "dropout")
+"""Settings that a model may choose for itself."""
+DIVERGED = 3
+"""Exit code of a run whose loss is no longer a finite number."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,11 +33,25 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: whatever the user can put right.
     """
+    from freezeout.train.loop import DivergedError
+
+    with sigterm_interrupts():
+        try:
+            _train(args)
+        except DivergedError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return DIVERGED
+        except KeyboardInterrupt:
+            print(_interrupted(args.save), file=sys.stderr)
+            return INTERRUPTED
+    return 0
+
+
+def _train(args: argparse.Namespace) -> None:
     import torch
 
     from freezeout.blocks import partition
-    from freezeout.commands.train_lines import epoch_line, result_line, start_lines
-    from freezeout.train.data import load
+    from freezeout.commands.train_lines import epoch_line, result_lines, start_lines
     from freezeout.train.loop import train
 
     device = device_of(args.device)
@@ -47,39 +60,51 @@ def run(args: argparse.Namespace) -> int:
 
         # Read when the first cuBLAS handle is made, which is after this.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
-    data = load(
+    data = _data(args, device)
+    torch.manual_seed(args.seed)
+    model = _create(args, data)
+    sample = torch.zeros(2, *data.image_shape, device=device)
+    blocks = partition(model.module, sample, groups=model.groups("block"))
+    config = _config(args, model.options)
+    speedup = _speedup(args.speedup, config, model, blocks, sample)
+    print(start_lines(config, data, blocks, speedup), flush=True)
+    result = train(
+        model.module,
+        blocks,
+        data,
+        config,
+        speedup=speedup,
+        save=args.save,
+        resume=_resumes(args),
+        progress=_wants_progress(args),
+        tensorboard=args.tensorboard,
+        on_epoch=lambda record: print(epoch_line(record), flush=True),
+    )
+    print(result_lines(result))
+
+
+def _data(args: argparse.Namespace, device: "torch.device") -> "Data":
+    from freezeout.train.data import load
+
+    return load(
         args.dataset,
         root=args.data_dir,
         download=args.download,
         validate=args.validate,
         device=device,
         image_size=args.image_size,
+        holdout=args.holdout,
+        stratified=args.stratified,
+        train_images=args.train_images,
     )
-    torch.manual_seed(args.seed)
-    model = _create(args, data)
-    sample = torch.zeros(2, *data.image_shape, device=device)
-    blocks = partition(model.module, sample, groups=model.groups("block"))
-    config = _config(args, model.options)
-    speedup = _speedup(config, model, blocks, sample) if config.const_time else 0.0
-    print(start_lines(config, data, blocks, speedup), flush=True)
-    try:
-        with _sigterm_interrupts():
-            result = train(
-                model.module,
-                blocks,
-                data,
-                config,
-                speedup=speedup,
-                save=args.save,
-                resume=args.resume,
-                progress=_wants_progress(args),
-                on_epoch=lambda record: print(epoch_line(record), flush=True),
-            )
-    except KeyboardInterrupt:
-        print(_interrupted(args.save), file=sys.stderr)
-        return INTERRUPTED
-    print(result_line(result))
-    return 0
+
+
+def _resumes(args: argparse.Namespace) -> bool:
+    from freezeout.train.folder import has_checkpoint
+
+    if args.resume_if_any and args.save is None:
+        raise ValueError("--resume-if-any needs the folder of the run in --save.")
+    return args.resume or (args.resume_if_any and has_checkpoint(args.save))
 
 
 def _create(args: argparse.Namespace, data: "Data") -> Any:
@@ -102,14 +127,16 @@ def _create(args: argparse.Namespace, data: "Data") -> Any:
 
 def _config(args: argparse.Namespace, built: Any) -> TrainConfig:
     """The settings of the run; `built` holds the options that the model was really built with."""
-    own = ("epochs", "batch_size", "lr", "t_0", "how_scale", "scale_lr", "const_time", "augment")
-    plain = ("model", "dataset", "validate", "seed", "dtype", "channels_last", "deterministic")
-    options = {name: built.get(name) for name in ("depth", "growth_rate", "dropout")}
-    return TrainConfig(**{name: getattr(args, name) for name in own + plain}, **options)
+    settings = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig)}
+    return TrainConfig(**settings | {name: built.get(name) for name in BUILT})
 
 
-def _speedup(config: TrainConfig, model: Any, blocks: "Blocks", sample: "torch.Tensor") -> float:
-    """Share of the time that freezing should save: the published estimate where there is one."""
+def _speedup(
+    asked: float | None, config: TrainConfig, model: Any, blocks: "Blocks", sample: "torch.Tensor"
+) -> float:
+    """Share of the time that freezing should save: as asked for, else published, else predicted."""
+    if asked is not None or not config.const_time:
+        return asked or 0.0
     if model.published is not None:
         return calc_speedup(**model.published, t_0=config.t_0, how_scale=config.how_scale)
     from freezeout.perf.predict import predicted_saving
@@ -126,26 +153,12 @@ def _wants_progress(args: argparse.Namespace) -> bool:
     return not args.no_progress and sys.stderr.isatty() and is_available()
 
 
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, so that nothing is left half done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _interrupted(save: Path | None) -> str:
+    from freezeout.train.folder import LAST, PREVIOUS
+
     if save is None:
         return "interrupted; nothing was kept, for there was no --save"
-    if not (save / "last.pt").exists():
-        return "interrupted before the end of the first epoch"
-    return f"interrupted; {save / 'last.pt'} holds the last whole epoch: go on with --resume"
+    for name in (LAST, PREVIOUS):
+        if (save / name).exists():
+            return f"interrupted; {save / name} holds the last whole epoch: go on with --resume"
+    return "interrupted before the end of the first epoch"

@@ -1,10 +1,11 @@
-"""The options of the command `train`: the published ones, and what they do not cover."""
+"""The options of the command `train`: every setting of a run, and where and how it is run."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from freezeout.commands.choices import MODEL_HELP, add_model_options
-from freezeout.options import option, switch
+from freezeout.options import Parser, option, switch
 from freezeout.schedule import HOW_SCALES
 from freezeout.train.config import DTYPES, VALIDATES, TrainConfig
 
@@ -12,12 +13,15 @@ from freezeout.train.config import DTYPES, VALIDATES, TrainConfig
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `train`; build `parser` with `allow_abbrev=False`."""
     _add_model_options(parser.add_argument_group("model"))
-    _add_schedule_options(parser.add_argument_group("schedule"))
+    _add_schedule_options(parser.add_argument_group("FreezeOut schedule"))
     _add_data_options(parser.add_argument_group("data"))
-    _add_run_options(parser.add_argument_group("run"))
+    _add_evaluation_options(parser.add_argument_group("evaluation"))
+    _add_optimizer_options(parser.add_argument_group("optimization"))
+    _add_precision_options(parser.add_argument_group("device and precision"))
+    _add_output_options(parser.add_argument_group("output"))
 
 
-def _add_model_options(group: argparse._ArgumentGroup) -> None:
+def _add_model_options(group: Parser) -> None:
     option(
         group,
         "--model",
@@ -28,47 +32,33 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
     add_model_options(group)
 
 
-def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
-    defaults = TrainConfig
-    option(
+def _add_schedule_options(group: Parser) -> None:
+    _setting(
         group,
-        "--epochs",
-        type=int,
-        default=defaults.epochs,
-        help="passes over the training images (%(default)s)",
-    )
-    option(
-        group,
-        "--t_0",
+        "t_0",
+        "freeze time of the first block as a share of the run, before --how-scale; "
+        "1 is the baseline without freezing",
         type=float,
-        default=defaults.t_0,
-        help="freeze time of the first block as a share of the run, before --how-scale; "
-        "1 is the baseline without freezing (%(default)s)",
+        metavar="SHARE",
     )
+    _setting(group, "how_scale", "power applied to the freeze times", choices=HOW_SCALES)
+    _switch(group, "scale_lr", "start each block at lr / t_i (default)")
+    _switch(group, "const_time", "stretch the run until it should cost what the baseline costs")
     option(
         group,
-        "--how_scale",
-        choices=HOW_SCALES,
-        default=defaults.how_scale,
-        help="power applied to the freeze times (%(default)s)",
+        "--speedup",
+        type=float,
+        metavar="SHARE",
+        help="share of the time that --const-time takes freezing to save (the predicted one)",
     )
-    switch(
+    _switch(
         group,
-        "--scale_lr",
-        default=defaults.scale_lr,
-        help="start each block at lr / t_i (default)",
+        "published_steps",
+        "count steps as the published code does: as if the held-out images were trained on",
     )
-    switch(
-        group,
-        "--const_time",
-        default=defaults.const_time,
-        help="stretch the run until it should cost what the baseline costs",
-    )
-    option(group, "--lr", type=float, default=defaults.lr, help="base learning rate (%(default)s)")
 
 
-def _add_data_options(group: argparse._ArgumentGroup) -> None:
-    defaults = TrainConfig
+def _add_data_options(group: Parser) -> None:
     option(
         group,
         "--dataset",
@@ -88,41 +78,94 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     option(
         group, "--image_size", type=int, metavar="PIXELS", help="scale the images to this square"
     )
-    option(
+    _number(group, "train_images", "train on so many images only, the same share of every class")
+    _switch(group, "augment", "crop and mirror at random (default)")
+
+
+def _add_evaluation_options(group: Parser) -> None:
+    _setting(
         group,
-        "--validate",
+        "validate",
+        "evaluate on held-out training images, on the test images or not",
         choices=VALIDATES,
-        default=defaults.validate,
-        help="evaluate on held-out training images, on the test images or not (%(default)s)",
     )
-    option(
+    _number(group, "holdout", "images that --validate valid holds out (CIFAR: the last 5,000)")
+    _switch(group, "stratified", "hold out the same share of every class")
+    _number(group, "eval_every", "epochs between two evaluations")
+    _number(group, "eval_batch_size", "images in a step of the evaluation")
+
+
+def _add_optimizer_options(group: Parser) -> None:
+    _number(group, "epochs", "passes over the training images")
+    _number(group, "batch_size", "images in a batch")
+    _number(group, "accumulate", "batches whose gradients make one step")
+    _setting(group, "lr", "base learning rate", type=float)
+    _setting(group, "momentum", "momentum of SGD", type=float)
+    _switch(group, "nesterov", "Nesterov's form of momentum (default)")
+    _setting(group, "weight_decay", "L2 penalty", type=float)
+    _setting(
         group,
-        "--batch_size",
-        type=int,
-        default=defaults.batch_size,
-        help="images in a step (%(default)s)",
+        "label_smoothing",
+        "share of each label that is spread over all classes",
+        type=float,
+        metavar="SHARE",
     )
-    switch(group, "--augment", default=defaults.augment, help="crop and mirror at random (default)")
+    _setting(
+        group,
+        "ema_decay",
+        "evaluate a moving average of the weights that keeps this share at each step",
+        type=float,
+        metavar="SHARE",
+    )
+    _setting(group, "seed", "of weights, order of the images and augmentation", type=int)
 
 
-def _add_run_options(group: argparse._ArgumentGroup) -> None:
-    defaults = TrainConfig
-    option(group, "--seed", type=int, default=defaults.seed, help="(%(default)s)")
+def _add_precision_options(group: Parser) -> None:
     option(group, "--device", choices=("cpu", "cuda"), help="(cuda if torch sees one, else cpu)")
-    option(group, "--dtype", choices=DTYPES, default=defaults.dtype, help="precision (%(default)s)")
-    option(group, "--channels_last", action="store_true", help="channels-last memory format")
-    option(
+    _setting(group, "dtype", "precision; bf16 and fp16 by autocast", choices=DTYPES)
+    _switch(group, "channels_last", "channels-last memory format")
+    _switch(group, "cuda_graph", "capture the step as a CUDA graph, again at each freeze level")
+    _switch(
         group,
-        "--deterministic",
-        action="store_true",
-        help="deterministic kernels only; with it a resumed run is bit-exact on CUDA too",
+        "deterministic",
+        "deterministic kernels only; with it a resumed run is bit-exact on CUDA too",
     )
+
+
+def _add_output_options(group: Parser) -> None:
     option(
         group,
         "--save",
         type=Path,
         metavar="DIR",
-        help="folder for metrics.jsonl, last.pt and best.pt",
+        help="folder for metrics.jsonl, last.pt, previous.pt and best.pt",
     )
-    option(group, "--resume", action="store_true", help="go on with the run in --save")
+    resume = group.add_mutually_exclusive_group()
+    option(resume, "--resume", action="store_true", help="go on with the run in --save")
+    option(
+        resume,
+        "--resume_if_any",
+        action="store_true",
+        help="go on if --save holds a checkpoint, else start",
+    )
+    option(
+        group, "--tensorboard", action="store_true", help="show the epochs in --save/tensorboard"
+    )
     option(group, "--no_progress", action="store_true", help="no progress bar")
+
+
+def _setting(group: Parser, name: str, text: str, **more: Any) -> None:
+    """An option for the setting of that name, with its default."""
+    default = getattr(TrainConfig, name)
+    told = text if default is None else f"{text} (%(default)s)"
+    option(group, f"--{name}", default=default, help=told, **more)
+
+
+def _number(group: Parser, name: str, text: str) -> None:
+    """A setting that is a whole number."""
+    _setting(group, name, text, type=int, metavar="N")
+
+
+def _switch(group: Parser, name: str, text: str) -> None:
+    """A setting that is on or off."""
+    switch(group, f"--{name}", default=getattr(TrainConfig, name), help=text)

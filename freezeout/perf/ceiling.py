@@ -30,7 +30,7 @@ _CPU_ROOM_BYTES = 2**30
 
 def measure_ceiling(
     device: torch.device,
-    dtype: Literal["fp32", "tf32", "bf16"],
+    dtype: Literal["fp32", "tf32", "bf16", "fp16"],
     *,
     session: str,
     budget_s: float = BUDGET_S,
@@ -96,7 +96,7 @@ def _sizes(device: torch.device, dtype: str) -> list[int]:
 
 
 def _number_format(dtype: str) -> torch.dtype:
-    return torch.bfloat16 if dtype == "bf16" else torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(dtype, torch.float32)
 
 
 def _product(device: torch.device, dtype: str, size: int) -> Callable[[], object]:

@@ -143,12 +143,16 @@ def _step(workload: Workload, index: int, images: Tensor, labels: Tensor) -> Ste
         loss = workload.loss(images, labels)
     starts = block_spans(loss, blocks).starts
     with record_function(_mark(index, "backward")):
-        loss.backward()  # type: ignore[no-untyped-call]
+        workload.backward(loss)
     gradients = tuple(sum(p.grad is not None for p in block.parameters) for block in blocks)
+    if workload.scaler is not None:
+        workload.scaler.unscale_(optimizer)  # of all groups at once, so it counts to no block
     for group in optimizer.param_groups:
         block = blocks.index_of(group["params"][0])
         with only_group(optimizer, group), record_function(_mark(index, "optimizer", block)):
             optimizer.step()
+    if workload.scaler is not None:
+        workload.scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return StepFacts(spans=BlockSpans(starts=starts), gradients=gradients)
 

@@ -52,8 +52,7 @@ class ScheduleSpec:
     how_scale: HowScale
     scale_lr: bool = True
     pace: float = 1.0
-    """Steps the schedule counts on over steps that are taken: 1, but 1000 / 900 in the published code, which forgets its
-    validation split."""
+    """Steps the schedule counts on over steps taken: 1, but 1000 / 900 in the published code with a validation split."""
 
     @property
     def title(self) -> str:
@@ -200,7 +199,7 @@ class Ceiling:
 
     session: str
     device: Literal["cpu", "cuda"]
-    dtype: Literal["fp32", "tf32", "bf16"]
+    dtype: Literal["fp32", "tf32", "bf16", "fp16"]
     matmul_flops_per_s: list[float]
     """One value a repetition of a large square matrix product, at the best of the sizes tried."""
     matmul_size: int

@@ -41,14 +41,14 @@ def count_work(
     one backward, as a fused kernel makes of it, with the FLOPs of its products. The optimizer's step is the second one,
     when its state is there.
 
-    Autocast does not work on the meta device, so with bf16 every float of the forward and backward pass is taken to be
+    Autocast does not work on the meta device, so with bf16 and fp16 every float of the forward and backward pass is taken to be
     2 bytes wide. That autocast computes some of them in fp32 all the same, and what its casts move, is left out.
 
     Args:
         model: the model that `blocks` was made from; it is left as it was.
         blocks: from `freezeout.partition`.
         sample: one input; the work is of this batch.
-        dtype: fp32, tf32 or bf16.
+        dtype: fp32, tf32, bf16 or fp16.
         optimizer: makes the optimizer from the parameter group of a block.
 
     Returns:
@@ -95,7 +95,8 @@ def _standing_in(blocks: Blocks, parameters: Mapping[str, nn.Parameter]) -> Bloc
 
 def _width(dtype: str) -> Width:
     def width(tensor: Tensor) -> int:
-        return 2 if dtype == "bf16" and tensor.dtype == torch.float32 else tensor.element_size()
+        is_halved = dtype in ("bf16", "fp16") and tensor.dtype == torch.float32
+        return 2 if is_halved else tensor.element_size()
 
     return width
 

@@ -16,7 +16,7 @@ Batch = tuple[Tensor, Tensor]
 """Normalised float32 images (B, C, H, W) and int64 labels (B,)."""
 
 
-def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False) -> list[tuple[int, int]]:
+def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
     """Start and end of each training batch of an epoch of `count` images.
 
     The last batch takes what is left, as in the published loader. One single image left over would
@@ -25,16 +25,13 @@ def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False) -> lis
     """
     starts = list(range(0, count, batch_size))
     bounds = [(start, min(start + batch_size, count)) for start in starts]
-    left_over = count % batch_size
-    if drop_last and left_over:
-        return bounds[:-1]
-    if left_over == 1 and len(bounds) > 1:
+    if count % batch_size == 1 and len(bounds) > 1:
         return [*bounds[:-2], (bounds[-2][0], count)]
     return bounds
 
 
 def epoch_batches(
-    data: Data, batch_size: int, generator: torch.Generator, augment: bool, drop_last: bool = False
+    data: Data, batch_size: int, generator: torch.Generator, augment: bool
 ) -> Iterator[Batch]:
     """Yield the training images once, in a new order.
 
@@ -47,12 +44,11 @@ def epoch_batches(
         augment: crop and flip at random. Crops are taken from the image in a frame of `PADDING`
             pixels that are black before normalisation, as published. Images of a data set that
             cannot be mirrored (digits) are only cropped.
-        drop_last: leave out a last batch of fewer images.
     """
     count = len(data.train)
     order = torch.randperm(count, generator=generator).to(data.device)
     moves = _draw_moves(count, generator, data.can_flip).to(data.device) if augment else None
-    for start, end in batch_bounds(count, batch_size, drop_last=drop_last):
+    for start, end in batch_bounds(count, batch_size):
         chosen = data.train.take(order[start:end])
         images = chosen.images if moves is None else crop_and_flip(chosen.images, moves[start:end])
         yield data.normalise(images), chosen.labels

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from freezeout.numerics import numerics
 from freezeout.train.config import TrainConfig
 from freezeout.train.data import Data
 from freezeout.train.epoch import train_epoch
-from freezeout.train.folder import RunFolder
+from freezeout.train.folder import RunFolder, has_checkpoint, no_checkpoint
 from freezeout.train.metrics import EpochRecord, record_from
 from freezeout.train.progress import Progress
 from freezeout.train.run import Run
+from freezeout.train.tensorboard import EventLog, Rates
 
 
 class DivergedError(ValueError):
@@ -34,7 +36,7 @@ class TrainResult:
     eval_error: float | None
     """Evaluation error after the last epoch in %, None where nothing is evaluated."""
     best_eval_error: float | None
-    """Lowest evaluation error of all epochs in %; flattering, being picked by it."""
+    """Lowest error of all evaluations in %; flattering, being picked by it."""
     step_s: float
     """Seconds spent in training steps: forward, backward, optimizer and scheduler."""
     wall_s: float
@@ -53,6 +55,7 @@ def train(
     save: Path | None = None,
     resume: bool = False,
     progress: bool = False,
+    tensorboard: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> TrainResult:
     """Train `module` in place with FreezeOut; it is left as frozen as its last step was.
@@ -68,9 +71,11 @@ def train(
         data: what to train and to evaluate on.
         config: the settings.
         speedup: share of time that freezing is predicted to save, for `config.const_time`.
-        save: folder for metrics.jsonl, last.pt and best.pt; None keeps nothing.
+        save: folder for metrics.jsonl, last.pt, previous.pt and best.pt, locked against other
+            processes meanwhile; None keeps nothing.
         resume: go on after the last whole epoch in `save`.
         progress: show a bar on stderr; needs tqdm.
+        tensorboard: show the epochs to TensorBoard in `save`/tensorboard; needs tensorboard.
         on_epoch: called with the record of each epoch once it is saved.
 
     Raises:
@@ -79,35 +84,53 @@ def train(
         DivergedError: the loss is not finite; metrics and the last good checkpoint are kept.
     """
     epochs = config.run_epochs(speedup)
-    _check(module, data, config, save, resume)
-    with numerics(config.dtype, data.device, deterministic=config.deterministic):
+    _check(module, data, config)
+    _check_folder(save, resume, tensorboard)
+    with ExitStack() as stack:
+        stack.enter_context(numerics(config.dtype, data.device, deterministic=config.deterministic))
         run = Run(module, blocks, data, config, epochs)
-        folder = RunFolder(save, run.fingerprint()) if save is not None else None
+        folder = None
+        if save is not None:
+            folder = stack.enter_context(RunFolder(save, run.fingerprint()))
         records = _begin(run, folder, resume)
+        log = None
+        if save is not None and tensorboard:
+            log = EventLog(save / "tensorboard", records, _rates(run))
+            stack.enter_context(closing(log))
         steps = (epochs * run.epoch_steps, len(records) * run.epoch_steps)
-        with Progress(shown=progress, total=steps[0], done=steps[1]) as bar:
-            for epoch in range(len(records) + 1, epochs + 1):
-                record = _epoch(run, epoch, folder, bar)
-                is_best = _is_best(record, records)
-                records.append(record)
-                if folder is not None:
-                    folder.checkpoint(run.state_dict(records), is_best=is_best)
-                if on_epoch is not None:
-                    with bar.aside():
-                        on_epoch(record)
+        bar = stack.enter_context(Progress(shown=progress, total=steps[0], done=steps[1]))
+        for epoch in range(len(records) + 1, epochs + 1):
+            record = _epoch(run, epoch, folder, log, bar)
+            is_best = _is_best(record, records)
+            records.append(record)
+            if folder is not None:
+                folder.checkpoint(run.state_dict(records), is_best=is_best)
+            if on_epoch is not None:
+                with bar.aside():
+                    on_epoch(record)
     return _result(config, records)
 
 
-def _check(
-    module: nn.Module, data: Data, config: TrainConfig, save: Path | None, resume: bool
-) -> None:
-    if resume and save is None:
-        raise ValueError("`resume` needs the folder of the run in `save`.")
+def _check_folder(save: Path | None, resume: bool, tensorboard: bool) -> None:
+    for name, wanted in (("resume", resume), ("tensorboard", tensorboard)):
+        if wanted and save is None:
+            raise ValueError(f"`{name}` needs the folder of the run in `save`.")
+    if save is not None and resume and not has_checkpoint(save):
+        raise ValueError(no_checkpoint(save))  # before a folder is made
+
+
+def _check(module: nn.Module, data: Data, config: TrainConfig) -> None:
     if (data.eval is None) != (config.validate == "none"):
         raise ValueError(
             f"`validate` is {config.validate!r}, but the data were loaded "
             f"with{'out' if data.eval is None else ''} images to evaluate on."
         )
+    for name, wanted, found in (
+        ("holdout", config.holdout, data.held_out),
+        ("train_images", config.train_images, len(data.train)),
+    ):
+        if wanted is not None and wanted != found:
+            raise ValueError(f"`{name}` is {wanted}, but the data were loaded with {found}.")
     devices = {parameter.device for parameter in module.parameters()}
     if devices != {data.device}:
         names = ", ".join(sorted(map(str, devices))) or "nowhere"
@@ -121,22 +144,39 @@ def _begin(run: Run, folder: RunFolder | None, resume: bool) -> list[EpochRecord
     if not resume:
         folder.start()
         return []
-    state = folder.resume()
+    path, state = folder.resume()
     try:
         run.load_state_dict(state)
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{folder.last} does not fit this model: {reason}") from error
+        raise ValueError(f"{path} does not fit this model: {reason}") from error
     records = [record_from(fields) for fields in state["records"]]
     folder.rewind(records)
     return records
 
 
-def _epoch(run: Run, epoch: int, folder: RunFolder | None, bar: Progress) -> EpochRecord:
+def _rates(run: Run) -> Callable[[int], Rates]:
+    """What gives the learning rate of every block after so many steps."""
+    schedule, names = run.scheduler.schedule, [block.name for block in run.blocks]
+
+    def rates_after(steps: int) -> Rates:
+        return {
+            name: run.config.lr * schedule.lr_factor(index, steps)
+            for index, name in enumerate(names)
+        }
+
+    return rates_after
+
+
+def _epoch(
+    run: Run, epoch: int, folder: RunFolder | None, log: EventLog | None, bar: Progress
+) -> EpochRecord:
     """Train and evaluate for one epoch; a diverged one is written down before it is refused."""
     record, losses = train_epoch(run, epoch, bar)
     if folder is not None:
         folder.add(record)
+    if log is not None:
+        log.add(record)
     if not math.isfinite(record.train_loss):
         first = record.steps - len(losses)
         bad = first + int(torch.nonzero(~torch.isfinite(losses))[0])
@@ -162,7 +202,7 @@ def _result(config: TrainConfig, records: Sequence[EpochRecord]) -> TrainResult:
     return TrainResult(
         config=config,
         epochs=tuple(records),
-        eval_error=errors[-1] if errors else None,
+        eval_error=records[-1].eval_error,
         best_eval_error=min(errors, default=None),
         step_s=sum(record.step_s for record in records),
         wall_s=sum(record.wall_s for record in records),

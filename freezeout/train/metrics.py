@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from freezeout.train.files import replace_file
+from freezeout.train.files import append_line, replace_file
 
 SCHEMA = "freezeout.train.metrics/2"
 
@@ -80,15 +79,9 @@ def append_record(path: Path, record: EpochRecord) -> None:
     """Add the line of one epoch to the file at `path`.
 
     Raises:
-        ValueError: the file cannot be written.
+        ValueError: the file cannot be written; it is as it was.
     """
-    try:
-        with path.open("ab") as file:
-            file.write(_line(record_dict(record)))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error}.") from error
+    append_line(path, _line(record_dict(record)))
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:

@@ -5,6 +5,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any, Self
 
+FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left, {rate_fmt}{postfix}]"
+"""As tqdm's own, with the time left named."""
+
 
 class Progress:
     """Counts the steps of a whole run.
@@ -17,7 +20,9 @@ class Progress:
         self._bar: Any = None
         self._level: int | None = None
         if shown:
-            self._bar = _tqdm()(total=total, initial=done, unit="step", leave=False)
+            self._bar = _tqdm()(
+                total=total, initial=done, unit="step", leave=False, bar_format=FORMAT
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from reports.collection import Report
-from reports.figures import block_times, cost_curve, kinds, prediction, speedup_error, timeline
+from reports.figures import (
+    block_times,
+    cost_curve,
+    error_course,
+    kinds,
+    prediction,
+    speedup_error,
+    timeline,
+    trade_points,
+)
 from reports.style import Draw
 from reports.subject import Subject
 
@@ -30,7 +39,12 @@ def of_report(report: Report) -> dict[str, Plate]:
         "speedup_error": (
             speedup_error.CAPTION,
             partial(speedup_error.draw, report),
-            speedup_error.panels(report),
+            trade_points.panels(report),
+        ),
+        "error_course": (
+            error_course.caption(report),
+            partial(error_course.draw, report),
+            error_course.panels(report),
         ),
         "timeline": (
             timeline.caption(report),
@@ -41,6 +55,7 @@ def of_report(report: Report) -> dict[str, Plate]:
     names = {
         "prediction": "predicted-against-measured",
         "speedup_error": "speedup-against-error",
+        "error_course": "error-over-time",
         "timeline": "timeline",
     }
     return {

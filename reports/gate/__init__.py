@@ -35,4 +35,9 @@ SAME. An undecided row of which even the worse end of the interval is within wha
 MISSING rows, in the baseline but not in the candidate, count as regressions, because a case that fails or is no longer
 measured must not pass; `--allow-missing` lets them. NEW rows have nothing to be compared with and never gate. Where
 there is a baseline but no gating row has both sides, the gate is UNDECIDED; without any baseline file it passes.
+
+Errors. What the candidate trained has rows of its own, one for each schedule of a task over its seeds, held to the
+budget for what the schedule saves (`freezeout.perf.error_budgets`) and to nothing else: the unfrozen network that it is
+compared with is the candidate's too. EXCEEDED is a regression, whatever the baseline says, even where there is none.
+WITHIN, UNDECIDED and NO BUDGET are shown and have no say. A schedule that is no longer trained has no row.
 """

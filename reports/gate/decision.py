@@ -1,10 +1,12 @@
 """The whole gate: records of both sides in, rows and exit code out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from freezeout.perf.error_budgets import ERROR_BUDGETS, ErrorBudget
 from freezeout.perf.records import Record, Session
 from freezeout.perf.results import ResultsError
+from reports.gate.errors import ERROR_VERDICTS, ErrorRow, error_rows
 from reports.gate.families import families
 from reports.gate.machines import Machine
 from reports.gate.places import Pair, Place, named, paired, places
@@ -23,11 +25,13 @@ class Decision:
     rows: tuple[Row, ...]
     expected: bool
     """Whether there is a baseline, so that something has to be compared."""
+    errors: tuple[ErrorRow, ...] = ()
+    """What was trained, against its error budgets."""
 
     @property
     def exit(self) -> Exit:
         """What to tell the shell."""
-        return exit_code(self.rows, expected=self.expected)
+        return exit_code(self.rows, expected=self.expected, errors=self.errors)
 
     @property
     def compared(self) -> bool:
@@ -44,6 +48,11 @@ class Decision:
         found = [row.verdict for row in self.rows if row.gates == gates]
         return {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
 
+    def count_errors(self) -> dict[str, int]:
+        """Error rows by verdict, without the verdicts that none has."""
+        found = [row.verdict for row in self.errors]
+        return {verdict: found.count(verdict) for verdict in ERROR_VERDICTS if verdict in found}
+
 
 def decide(
     baseline: Sequence[Record],
@@ -51,14 +60,16 @@ def decide(
     repetitions: Sequence[Record] = (),
     *,
     allow_missing: bool = False,
+    error_budgets: Sequence[ErrorBudget] = ERROR_BUDGETS,
 ) -> Decision:
-    """Compare a candidate with a baseline.
+    """Compare a candidate with a baseline, and hold its errors to their budgets.
 
     Args:
         baseline: records to hold the candidate against; may be empty.
         candidate: records that are judged.
         repetitions: further records that only noise margins are learnt from.
         allow_missing: let pass what the baseline has and the candidate has not.
+        error_budgets: how much error which saving may cost.
 
     Raises:
         ResultsError: the candidate holds nothing that can be compared.
@@ -68,7 +79,8 @@ def decide(
         raise ResultsError("the candidate holds no curve, ledger or run; nothing to compare.")
     known = [*baseline, *candidate]
     more = places([r for r in repetitions if isinstance(r, Session) or r not in known])
-    return hold(after, before, more, allow_missing=allow_missing, expected=bool(baseline))
+    held = hold(after, before, more, allow_missing=allow_missing, expected=bool(baseline))
+    return replace(held, errors=error_rows(candidate, error_budgets))
 
 
 def hold(

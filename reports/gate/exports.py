@@ -2,15 +2,20 @@
 
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
+from freezeout.perf.statistics import Estimate
 from reports.gate.decision import Decision
+from reports.gate.errors import ErrorRow
 from reports.gate.places import Place
 from reports.gate.quantities import BACKWARD, SAVING, STEP, Quantity
 from reports.gate.rows import Row
 from reports.text import fixed
 
-SCHEMA = 1
+SCHEMA = 2
+"""2 added `errors` and `error_rows`, which can make the exit code 1 alone."""
 
 
 def gate_json(decision: Decision) -> str:
@@ -31,6 +36,8 @@ def gate_json(decision: Decision) -> str:
         ],
         "baseline_left_out": [machine.title for machine in decision.left_out],
         "rows": [_row(row) for row in decision.rows],
+        "errors": decision.count_errors(),
+        "error_rows": [_error_row(row) for row in decision.errors],
     }
     return json.dumps(body, allow_nan=False, indent=1, ensure_ascii=False) + "\n"
 
@@ -68,33 +75,75 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
+def _error_row(row: ErrorRow) -> dict[str, Any]:
+    budget = row.judgement.budget
+    return {
+        "task": row.task,
+        "schedule": row.schedule,
+        "verdict": row.verdict,
+        "budget": asdict(budget) if budget else None,
+        "unfrozen_percent": _estimate(row.unfrozen_percent),
+        "error_percent": _estimate(row.error_percent),
+        "relative_increase": _estimate(row.increase),
+        "saved": _estimate(row.saved),
+        "unfrozen_seeds": row.seeds[0],
+        "seeds": row.seeds[1],
+        "seeds_needed": row.judgement.seeds_needed,
+        "reason": row.judgement.reason,
+    }
+
+
+def _estimate(found: Estimate | None) -> dict[str, float | None] | None:
+    if found is None:
+        return None
+    return {"value": found.value, "low": _known(found.low), "high": _known(found.high)}
+
+
 def _known(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
 def smaller_is_better(decision: Decision) -> str:
-    """Times of the candidate, in the format of the tool `customSmallerIsBetter`."""
-    return _benchmarks(decision, (STEP, BACKWARD))
+    """Times and errors of the candidate, in the format of the tool `customSmallerIsBetter`."""
+    return _text([*_benchmarks(decision, (STEP, BACKWARD)), *_errors(decision)])
 
 
 def bigger_is_better(decision: Decision) -> str:
     """Savings of the candidate, in the format of the tool `customBiggerIsBetter`."""
-    return _benchmarks(decision, (SAVING,))
+    return _text(_benchmarks(decision, (SAVING,)))
 
 
-def _benchmarks(decision: Decision, quantities: tuple[Quantity, ...]) -> str:
-    rows = [row for row in decision.rows if row.quantity in quantities]
-    entries = [_benchmark(row) for row in rows if _known(row.candidate) is not None]
+def _text(entries: list[dict[str, Any]]) -> str:
     return json.dumps(entries, allow_nan=False, indent=1, ensure_ascii=False) + "\n"
 
 
+def _benchmarks(decision: Decision, quantities: tuple[Quantity, ...]) -> list[dict[str, Any]]:
+    rows = [row for row in decision.rows if row.quantity in quantities]
+    return [_benchmark(row) for row in rows if _known(row.candidate) is not None]
+
+
 def _benchmark(row: Row) -> dict[str, Any]:
-    half = _known(row.candidate_half_width)
-    told = {"range": f"± {fixed(half, 4)}"} if half is not None else {}
     return {
         "name": f"{row.model}: {row.name}",
         "unit": row.quantity.unit,
         "value": row.candidate,
-        **told,
+        **_range(row.candidate_half_width),
         "extra": f"{row.verdict}, {row.rounds[1]} rounds",
     }
+
+
+def _errors(decision: Decision) -> Iterator[dict[str, Any]]:
+    for row in decision.errors:
+        if row.error_percent is not None:
+            yield {
+                "name": f"{row.task}: error of {row.schedule}",
+                "unit": "%",
+                "value": row.error_percent.value,
+                **_range(row.error_percent.half_width),
+                "extra": f"{row.verdict}, {row.seeds[1]} seeds",
+            }
+
+
+def _range(half_width: float | None) -> dict[str, str]:
+    half = _known(half_width)
+    return {"range": f"± {fixed(half, 4)}"} if half is not None else {}

@@ -21,15 +21,27 @@ def verdict(decision: Decision) -> str:
     undecided = [row for row in decision.rows if row.gates and row.verdict == "UNDECIDED"]
     count = sum(row.is_open for row in undecided)
     if decision.exit is Exit.REGRESSION:
-        bad = [f"{counts[each]} {each}" for each in ("SLOWER", "MISSING") if each in counts]
-        return f"REGRESSION: of {rows}, {' and '.join(bad)} {told}"
+        return f"REGRESSION: {_worse(decision, rows)} {told}"
     if decision.exit is Exit.UNDECIDED and not count:
         return f"UNDECIDED: there is a baseline, but nothing of it could be compared {told}"
     if decision.exit is Exit.UNDECIDED:
         return f"UNDECIDED: no regression, but {count} of {rows} may be worse {told}"
+    if not decision.expected:
+        return f"PASS: no baseline yet, so nothing was compared {told}"
     harmless = len(undecided)
     besides = f"; {harmless} undecided between the same and better" if harmless else ""
     return f"PASS: none of {rows} is worse{besides} {told}"
+
+
+def _worse(decision: Decision, rows: str) -> str:
+    """What speaks against the candidate, rows and error budgets."""
+    counts = decision.count(gates=True)
+    bad = [f"{counts[each]} {each}" for each in ("SLOWER", "MISSING") if each in counts]
+    parts = [f"of {rows}, {' and '.join(bad)}"] if bad else []
+    if exceeded := decision.count_errors().get("EXCEEDED"):
+        schedules = counted(len(decision.errors), "trained schedule")
+        parts.append(f"of {schedules}, {exceeded} EXCEEDED the error budget")
+    return "; ".join(parts)
 
 
 def facts(decision: Decision) -> list[tuple[str, str]]:
@@ -45,6 +57,9 @@ def facts(decision: Decision) -> list[tuple[str, str]]:
     found.append(("gating", _counts(decision.count(gates=True))))
     if advisory := decision.count(gates=False):
         found.append(("advisory", f"{_counts(advisory)}; no say in the exit code"))
+    if decision.errors:
+        verdicts = _counts(decision.count_errors())
+        found.append(("errors", f"{verdicts}, of trained schedules; only EXCEEDED has a say"))
     return found
 
 
@@ -87,9 +102,10 @@ def advice(decision: Decision, candidate: Sequence[Path], baseline: Sequence[Pat
     found = []
     if any(row.verdict == "MISSING" for row in rows):
         found.append("Rows that are missing on purpose pass with --allow-missing.")
-    if decision.exit is Exit.REGRESSION:
+    if any(row.verdict in ("SLOWER", "MISSING") for row in rows):
         told = accepting(candidate, _folder(baseline))
         found.append(f"Take an intended change as the new baseline: {told}")
+    found += error_advice(decision)
     if decision.exit is Exit.UNDECIDED and not decision.compared:
         found.append(
             "The baseline needs what the candidate measures, on this kind of device: "
@@ -105,6 +121,19 @@ def advice(decision: Decision, candidate: Sequence[Path], baseline: Sequence[Pat
     return found
 
 
+def error_advice(decision: Decision) -> list[str]:
+    """What can be done about errors."""
+    verdicts = decision.count_errors()
+    found = []
+    if "EXCEEDED" in verdicts:
+        found.append(
+            "No baseline excuses an exceeded error budget; other budgets: --error-budgets FILE."
+        )
+    if "UNDECIDED" in verdicts:
+        found.append("Undecided errors need more seeds, of the unfrozen network too.")
+    return found
+
+
 def _folder(baseline: Sequence[Path]) -> Path | str:
     return baseline[0] if baseline[0].is_dir() else "DIR"
 
@@ -115,10 +144,10 @@ def accepting(candidate: Sequence[Path], folder: Path | str) -> str:
 
 
 def without_baseline(candidate: Sequence[Path], baseline: Sequence[Path]) -> str:
-    """One line for the first run."""
+    """What to say of the first run."""
     named = ", ".join(map(str, baseline))
     folder = baseline[0].with_suffix("") if baseline[0].suffix == ".jsonl" else baseline[0]
     return (
-        f"PASS: no baseline at {named} yet, nothing to compare; make one with "
+        f"no baseline at {named} yet, nothing to compare; make one with "
         f"{accepting(candidate, folder)}"
     )

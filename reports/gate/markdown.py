@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from reports.display import Table
 from reports.gate.cells import change, margin, p_value, rounds, same_within, values
 from reports.gate.decision import Decision
+from reports.gate.error_cells import budget, errors, increase, outlook, saved, seeds
+from reports.gate.errors import ErrorRow
 from reports.gate.heading import facts, verdict
 from reports.gate.rows import VERDICTS, Row
 from reports.summary import escaped, table
@@ -18,6 +20,15 @@ NOTE = (
     "the change is beyond its noise margin. Blocks are told relative to the other blocks of their model."
 )
 
+ERROR_HEADER = (
+    *("error budget", "trained", "schedule", "error unfrozen → frozen", "relative [95 %]"),
+    *("step time saved", "allowed", "seeds unfrozen/frozen", "note"),
+)
+ERROR_NOTE = (
+    "What the candidate trained, against the budget for what each schedule saves. EXCEEDED, where the whole interval "
+    "is beyond the budget, fails the gate whatever the baseline says; the other verdicts do not."
+)
+
 
 def markdown(decision: Decision, advice: Sequence[str] = ()) -> str:
     """The whole page: what is not SAME first, all rows folded away below it."""
@@ -27,6 +38,9 @@ def markdown(decision: Decision, advice: Sequence[str] = ()) -> str:
     ordered = [row for name in VERDICTS for row in decision.rows if row.verdict == name]
     if changed := [row for row in ordered if row.verdict not in ("SAME", "NEW")]:
         parts += [*_rows(changed, NOTE), ""]
+    if decision.errors:
+        cells = tuple(map(_error_cells, decision.errors))
+        parts += [*table(Table(header=ERROR_HEADER, rows=cells, note=ERROR_NOTE)), ""]
     parts += ["<details>", f"<summary>All {len(ordered)} rows</summary>", ""]
     parts += [*_rows(decision.rows), "", "</details>"]
     return "\n".join(parts) + "\n"
@@ -51,4 +65,12 @@ def _cells(row: Row) -> tuple[str, ...]:
         *(row.margin_source or "–", p_value(row), rounds(row)),
         "yes" if row.gates else "no",
         "; ".join(filter(None, (same_within(row), row.note))) or "–",
+    )
+
+
+def _error_cells(row: ErrorRow) -> tuple[str, ...]:
+    return (
+        *(row.verdict, row.task, row.schedule, errors(row), increase(row)),
+        *(saved(row), budget(row), seeds(row)),
+        "; ".join(filter(None, (row.judgement.reason, outlook(row)))),
     )

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+from reports.gate import error_cells
 from reports.gate.cells import change, margin, p_value, rounds, same_within, values
 from reports.gate.decision import Decision
+from reports.gate.errors import ERROR_VERDICTS, ErrorRow
 from reports.gate.heading import facts, verdict
 from reports.gate.rows import VERDICTS, Row
 from reports.text import fixed, listing
@@ -22,18 +24,31 @@ LEGEND = "Brackets are 95 % intervals, n is the rounds of baseline/candidate."
 def text(decision: Decision, advice: Sequence[str] = ()) -> str:
     """All lines, ready to be printed."""
     lines = _wrapped(verdict(decision))
-    for word, told in facts(decision):
-        lines += _wrapped(f"{word:<11}{told}")
+    for topic, told in facts(decision):
+        lines += _wrapped(f"{topic:<11}{told}")
     sizes = Counter(row.model for row in decision.rows)
     for name in VERDICTS:
         rows = [row for row in decision.rows if row.verdict == name]
         if rows and name != "SAME":
             lines += ["", *_of_verdict(rows, sizes)]
+    for word in ERROR_VERDICTS:
+        if errors := [row for row in decision.errors if row.verdict == word]:
+            lines += ["", *_of_errors(errors)]
     if any(row.change and row.verdict != "SAME" for row in decision.rows):
         advice = [LEGEND, *advice]
     if advice:
         lines += ["", *(line for each in advice for line in _wrapped(each, ""))]
     return "\n".join(lines)
+
+
+def _of_errors(rows: Sequence[ErrorRow]) -> Iterator[str]:
+    """Errors of one verdict; all that are exceeded, of the others the first ones."""
+    shown = rows if rows[0].verdict == "EXCEEDED" else rows[:MOST]
+    for row in shown:
+        yield from _wrapped(f"{row.verdict:<11}{row.task}: error of {row.schedule}")
+        yield from _wrapped(f"{INDENT}{error_cells.told(row)}")
+    if len(rows) > len(shown):
+        yield f"{rows[0].verdict:<11}and {len(rows) - len(shown)} more, all in the files of --out"
 
 
 def _wrapped(line: str, indent: str = INDENT) -> list[str]:

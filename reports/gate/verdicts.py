@@ -11,6 +11,7 @@ from scipy.stats import false_discovery_control
 
 from freezeout.perf.statistics import MIN_ROUNDS, Array
 from reports.gate.changes import Change
+from reports.gate.errors import ErrorRow
 from reports.gate.margins import Margins
 from reports.gate.quantities import Quantity
 from reports.gate.rows import Row, Verdict
@@ -27,15 +28,17 @@ class Exit(IntEnum):
     UNDECIDED = 3
 
 
-def exit_code(rows: Sequence[Row], *, expected: bool) -> Exit:
+def exit_code(rows: Sequence[Row], *, expected: bool, errors: Sequence[ErrorRow] = ()) -> Exit:
     """Regression if any gating row is worse or missing, else undecided if any is open or none was compared, else pass.
 
     Args:
         rows: all of them.
         expected: whether there is a baseline, so that something has to be compared.
+        errors: of the candidate's trainings; an exceeded budget is a regression, all else they have no say in.
     """
     gating = [row for row in rows if row.gates]
-    if any(row.verdict in ("SLOWER", "MISSING") for row in gating):
+    exceeded = any(row.verdict == "EXCEEDED" for row in errors)
+    if exceeded or any(row.verdict in ("SLOWER", "MISSING") for row in gating):
         return Exit.REGRESSION
     nothing = expected and not any(row.change for row in gating)
     return Exit.UNDECIDED if nothing or any(row.is_open for row in gating) else Exit.PASS

@@ -26,6 +26,7 @@ from freezeout.perf.records import (
 )
 from freezeout.perf.results import read
 from freezeout.perf.statistics import MIN_ROUNDS
+from freezeout.train.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 TINY = Case(model="wrn_10_1", batch_size=2, input_size=8, num_classes=10)
@@ -66,6 +67,8 @@ def harness(path: Path | None, *, timed: bool = False, resume: bool = False) -> 
         (["--resume"], "go with --benchmark"),
         (["--benchmark", "--results", "README.md"], "exists"),
         (["--budgets", "none.toml"], "cannot read prediction budgets"),
+        (["--error-budgets", "none.toml"], "cannot read error budgets"),
+        (["--error-budgets", "tox.ini"], "error budgets tox.ini: "),
         (["--precision", "0"], "above 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -165,3 +168,34 @@ def test_what_is_trained_is_what_is_recorded():
         training = Trainer(found).training(TRAINED_SCHEDULES[0], 0)
     assert training.config == found.subject(TRAINED).config
     assert training.config.dtype == "fp32"
+    settings = TrainConfig(**training.settings)
+    assert settings.t_0 == training.schedule.t_0
+    assert (settings.epochs, settings.seed, settings.validate) == (1, 0, "test")
+    assert (training.asked_epochs, training.epochs, training.exclusive) == (1, 1, True)
+    assert training.total_steps == training.history[-1]["steps"]
+    assert training.wall_s >= training.step_s > 0
+
+
+def test_a_training_that_diverges_is_a_record_without_an_error(tmp_path, monkeypatch):
+    file = tmp_path / "r.jsonl"
+    with (found := harness(file)).open():
+        trainer = Trainer(found)
+        settings = trainer.settings(TRAINED_SCHEDULES[0], 0)
+        monkeypatch.setattr(trainer, "settings", lambda *_: replace(settings, lr=1e9))
+        training = trainer.training(TRAINED_SCHEDULES[0], 0)
+    assert training.eval_error_percent is None
+    assert training.lr == 1e9
+    assert read(file)[-1] == training
+
+
+def test_a_training_is_taken_over_only_under_the_same_settings(tmp_path, monkeypatch):
+    file = tmp_path / "r.jsonl"
+    with (found := harness(file)).open():
+        first = Trainer(found).training(TRAINED_SCHEDULES[0], 0)
+    with (same := harness(file, resume=True)).open():
+        assert Trainer(same).training(TRAINED_SCHEDULES[0], 0) == first
+    with (again := harness(file, resume=True)).open():
+        trainer = Trainer(again)
+        changed = replace(trainer.settings(TRAINED_SCHEDULES[0], 0), weight_decay=0.0)
+        monkeypatch.setattr(trainer, "settings", lambda *_: changed)
+        assert trainer.training(TRAINED_SCHEDULES[0], 0).settings["weight_decay"] == 0.0

@@ -75,6 +75,34 @@ def test_measure_prints_a_row_a_level_and_stores_the_samples(cli, tmp_path):
     assert len(file.read_text().splitlines()) == 4  # added to, not overwritten
 
 
+def test_measure_holds_the_saving_against_real_runs_if_asked_to(cli, tmp_path):
+    file = tmp_path / "r.jsonl"
+    arguments = ["measure", "wrn_10_1", "--batch-size", 2, "--input-size", 8, "--device", "cpu"]
+    arguments += ["--budget-s", 0.1, "--run-s", 0.1, "--real-run", "--results", file]
+    arguments += ["--schedule", "cubic 0.5", "--schedule", "linear 0.5 unscaled"]
+    code, out, err = cli(*arguments)
+    assert code == 0, err
+    assert out.startswith("a step takes about ")
+    assert "for 2 real runs" in out.splitlines()[0]
+    rows = out[out.index("by stopwatch") :].splitlines()[1:]
+    assert [row[:15] for row in rows] == ["cubic t_0=0.5  ", "linear t_0=0.5 "]
+    runs = [r for r in map(json.loads, file.read_text().splitlines()) if r["kind"] == "run"]
+    assert [(r["schedule"]["how_scale"], r["schedule"]["scale_lr"]) for r in runs] == [
+        ("cubic", True),
+        ("linear", False),
+    ]
+    # Taken over, and so neither measured nor stored again.
+    before = file.read_bytes()
+    code, again, _ = cli(*arguments, "--resume")
+    assert code == 0
+    assert file.read_bytes() == before
+    assert again == out[out.index("\n") + 1 :]
+    more = cli(*arguments, "--schedule", "squared 0.3", "--resume")
+    assert more[0] == 0
+    kinds = [json.loads(line)["kind"] for line in file.read_text().splitlines()]
+    assert kinds == ["session", "curve", "run", "run", "session", "run"]
+
+
 def test_measure_splits_the_backward_pass_by_block_if_asked_to(cli, tmp_path):
     file, trace = tmp_path / "r.jsonl", tmp_path / "step.json.gz"
     arguments = ("measure", "wrn_10_1", "--batch-size", 2, "--budget-s", 0.1, "--device", "cpu")
@@ -104,6 +132,13 @@ def test_measure_splits_the_backward_pass_by_block_if_asked_to(cli, tmp_path):
         (["measure", "vgg16", "--budget-s", 0], "budget"),
         (["measure", "vgg16", "--device", "tpu"], "tpu"),
         (["measure", "vgg16", "--precision", 0, "--device", "cpu"], "precision"),
+        (["measure", "vgg16", "--run-s", 0], "must be above 0"),
+        (["measure", "vgg16", "--resume"], "in `--results`"),
+        (["measure", "vgg16", "--schedule", "cubic"], "is like 'cubic 0.8'"),
+        (["measure", "vgg16", "--schedule", "quartic 0.8"], "one of linear, squared, cubic"),
+        (["measure", "vgg16", "--schedule", "cubic 0.8 fast"], "got 'cubic 0.8 fast'"),
+        (["measure", "vgg16", "--schedule", "cubic 1.8"], "must be in [0, 1]"),
+        (["measure", "vgg16", "--schedule", "cubic 0.8", "--t_0", 0.5], "takes the place of"),
         (["measure", "vgg16", "--trace", "t.json.gz"], "goes with `--blocks`"),
         (["measure", "vgg16", "--blocks", "--trace", "t.json"], "must be a .json.gz file"),
         (["measure", "vgg16", "--blocks", "--mode", "compile"], "needs `--mode eager`"),

@@ -139,13 +139,36 @@ def test_the_loss_is_of_the_first_of_several_outputs(wrap):
     assert torch.equal(plain.loss(images, labels), wrapped.loss(images, labels))
 
 
-def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32():
-    setup = workload(dtype="bf16")
-    seen = []
+@pytest.mark.parametrize(("dtype", "expected"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_half_formats_compute_in_theirs_and_keep_weights_in_fp32(dtype, expected):
+    setup = workload(dtype=dtype)
+    before, seen = weights(setup), []
     setup.model.head.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
     setup.step(CpuClock())
-    assert seen == [torch.bfloat16]
+    assert seen == [expected]
     assert {p.dtype for p in setup.model.parameters()} == {torch.float32}
+    assert not torch.equal(before, weights(setup))
+
+
+def test_fp16_scales_its_gradients_and_steps_as_fp32_does():
+    scaled, plain = workload(dtype="fp16"), workload()
+    found = []
+    for setup in (scaled, plain):
+        weight = setup.model.head.weight
+        weight.register_hook(lambda gradient: found.append(gradient.abs().max().item()))
+        for _ in range(3):
+            setup.step(CpuClock())
+    assert found[0] / found[3] == pytest.approx(2**16, rel=0.05)
+    torch.testing.assert_close(weights(scaled), weights(plain), rtol=1e-2, atol=1e-3)
+
+
+def test_what_fp16_thaws_trains_on():
+    setup = workload(dtype="fp16")
+    for level in (2, 0, 1, 0):
+        setup.freezer.set_level(level)
+        for _ in range(2):
+            setup.step(CpuClock())
+    assert weights(setup).isfinite().all()
 
 
 def test_less_is_saved_for_the_backward_pass_the_more_is_frozen():

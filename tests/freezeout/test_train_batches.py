@@ -31,21 +31,19 @@ def generator(seed=0):
 
 
 @pytest.mark.parametrize(
-    ("count", "batch_size", "drop_last", "sizes"),
+    ("count", "batch_size", "sizes"),
     [
-        (10, 5, False, [5, 5]),
-        (12, 5, False, [5, 5, 2]),
-        (12, 5, True, [5, 5]),
-        (11, 5, False, [5, 6]),
-        (11, 5, True, [5, 5]),
-        (3, 5, False, [3]),
-        (1, 5, False, [1]),
-        (3, 1, False, [1, 1, 1]),
-        (45_000, 50, False, [50] * 900),
+        (10, 5, [5, 5]),
+        (12, 5, [5, 5, 2]),
+        (11, 5, [5, 6]),
+        (3, 5, [3]),
+        (1, 5, [1]),
+        (3, 1, [1, 1, 1]),
+        (45_000, 50, [50] * 900),
     ],
 )
-def test_batch_sizes(count, batch_size, drop_last, sizes):
-    bounds = batch_bounds(count, batch_size, drop_last=drop_last)
+def test_batch_sizes(count, batch_size, sizes):
+    bounds = batch_bounds(count, batch_size)
     assert [end - start for start, end in bounds] == sizes
     assert [start for start, _ in bounds] == [0, *(end for _, end in bounds[:-1])]
 

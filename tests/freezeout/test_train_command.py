@@ -1,12 +1,15 @@
 import argparse
+import dataclasses
 import json
+import re
 import signal
 import sys
 
 import pytest
 import torch
 
-from freezeout.commands.train import INTERRUPTED, add_arguments, run
+from freezeout.commands.train import BUILT, DIVERGED, INTERRUPTED, add_arguments, run
+from freezeout.train import TrainConfig
 
 TINY = """
 import os
@@ -31,9 +34,11 @@ class Net(nn.Module):
 
 
 class Ended(Net):
+    stop = 20
+
     def forward(self, images):
         self.calls += self.training and not images.is_meta
-        if self.calls == 20:
+        if self.calls == self.stop:
             os.kill(os.getpid(), signal.SIGTERM)
         return super().forward(images)
 
@@ -73,6 +78,12 @@ def test_it_prints_what_it_does_and_a_line_for_each_epoch(command, capsys):
     assert [line[:18] for line in lines[3:5]] == ["epoch   1  level  ", "epoch   2  level  "]
     assert lines[5].startswith("done: 2 epochs, eval error ")
     assert lines[5].endswith("highest level 2")
+    told = re.fullmatch(r"time: (\S+) s in steps only, (\S+) s the whole run: (.*)", lines[6])
+    assert float(told[1]) <= float(told[2])
+    shares = dict(share.removesuffix(" %").split(" ") for share in told[3].split(", "))
+    phases = ["forward", "backward", "optimizer", "data", "evaluation", "rest"]
+    assert list(shares) == phases
+    assert sum(map(float, shares.values())) == pytest.approx(100, abs=0.5)
 
 
 def test_one_seed_gives_one_result(command, tmp_path):
@@ -86,15 +97,63 @@ def test_one_seed_gives_one_result(command, tmp_path):
     assert not torch.equal(weights["one"], weights["other"])
 
 
-def test_every_option_reaches_the_settings(command, tmp_path):
-    options = ["--no-scale_lr", "--no_augment", "--channels_last", "--validate", "test"]
-    options += ["--dtype", "bf16", "--deterministic", "--no-progress", "--t-0", "0.9"]
-    command(*options, "--epochs", 1, "--save", tmp_path / "run")
-    config = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["config"]
-    expected = {"scale_lr": False, "augment": False, "channels_last": True, "validate": "test"}
-    expected |= {"dtype": "bf16", "deterministic": True, "t_0": 0.9, "how_scale": "cubic"}
-    expected |= {"batch_size": 100, "lr": 0.05, "epochs": 1, "seed": 0, "eval_images": 297}
-    assert config == config | expected
+OPTIONS = {
+    "epochs": 3,
+    "batch_size": 90,
+    "accumulate": 2,
+    "eval_batch_size": 70,
+    "lr": 0.01,
+    "momentum": 0.8,
+    "nesterov": False,
+    "weight_decay": 0.001,
+    "label_smoothing": 0.1,
+    "ema_decay": 0.9,
+    "t_0": 0.9,
+    "how_scale": "linear",
+    "scale_lr": False,
+    "const_time": True,
+    "published_steps": True,
+    "augment": False,
+    "validate": "valid",
+    "holdout": 200,
+    "stratified": True,
+    "train_images": 500,
+    "eval_every": 2,
+    "seed": 7,
+    "dtype": "bf16",
+    "channels_last": True,
+    "deterministic": True,
+}
+"""A setting of each kind that is not the default; models take no options here, and a CPU no CUDA graph."""
+
+
+@pytest.mark.parametrize("joint", ["_", "-"])
+def test_every_option_reaches_the_settings(command, tmp_path, joint):
+    settings = {field.name for field in dataclasses.fields(TrainConfig)}
+    assert settings - OPTIONS.keys() == {"model", "dataset", "cuda_graph", *BUILT}
+    options = ["--speedup", 0.5]
+    for name, value in OPTIONS.items():
+        spelt = name.replace("_", joint)
+        if isinstance(value, bool):
+            options += [f"--{spelt}" if value else f"--no-{spelt}"]
+        else:
+            options += [f"--{spelt}", value]
+    command(*options, "--save", tmp_path / "run")
+    header, *epochs = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    config = json.loads(header)["config"]
+    assert config == config | OPTIONS | {"eval_images": 200, "run_epochs": 6, "dropout": None}
+    assert len(epochs) == 6  # the speedup that was asked for
+    assert [json.loads(line)["eval_error"] is None for line in epochs] == [True, False] * 3
+
+
+def test_help_is_in_groups_and_names_every_setting():
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_arguments(parser)
+    text = parser.format_help()
+    for group in ("model", "FreezeOut schedule", "data", "evaluation", "optimization", "output"):
+        assert f"\n{group}:\n" in text
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')}" in text
 
 
 def test_const_time_stretches_a_published_model_by_the_published_estimate(command, tmp_path):
@@ -107,6 +166,19 @@ def test_const_time_stretches_a_published_model_by_the_published_estimate(comman
     assert (config["depth"], config["growth_rate"]) == (10, 2)
 
 
+def test_settings_a_reader_would_not_expect_are_named(command, capsys):
+    command("--accumulate", 2, "--label-smoothing", 0.1, "--channels-last", "--epochs", 1)
+    line = capsys.readouterr().out.splitlines()[3]
+    assert line == "with channels-last memory, 2 batches a step, label smoothing 0.1"
+
+
+def test_divergence_has_an_exit_code_of_its_own(command, tmp_path, capsys):
+    assert command("--lr", 1e20, "--save", tmp_path / "run") == DIVERGED
+    err = capsys.readouterr().err
+    assert err.startswith("error: Training diverged: the loss is not finite")
+    assert err.count("\n") == 1
+
+
 def test_sigterm_ends_the_run_with_its_checkpoint_whole(command, tmp_path, capsys):
     before = signal.getsignal(signal.SIGTERM)
     save = tmp_path / "run"
@@ -116,6 +188,21 @@ def test_sigterm_ends_the_run_with_its_checkpoint_whole(command, tmp_path, capsy
     assert torch.load(save / "last.pt", weights_only=True)["epoch"] == 1
 
 
+def test_an_interruption_says_where_to_go_on_from(command, tmp_path, capsys):
+    save, ended = ["--save", tmp_path / "run"], {"model": "tinynet_of_user:make_ended"}
+    assert command("--batch-size", 50, **ended) == INTERRUPTED
+    assert "nothing was kept, for there was no --save" in capsys.readouterr().err
+    assert command("--batch-size", 50, *save, **ended) == INTERRUPTED
+    assert "interrupted before the end of the first epoch" in capsys.readouterr().err
+    tiny = sys.modules["tinynet_of_user"]
+    tiny.Ended.stop = None
+    assert command("--batch-size", 50, *save, **ended) == 0
+    (tmp_path / "run" / "last.pt").unlink()  # as if killed between two renamings
+    tiny.Ended.stop = 20
+    assert command("--batch-size", 50, *save, "--resume", **ended) == INTERRUPTED
+    assert "previous.pt holds the last whole epoch" in capsys.readouterr().err
+
+
 def test_a_run_can_be_resumed(command, tmp_path, capsys):
     save = ["--save", tmp_path / "run"]
     command(*save)
@@ -123,9 +210,26 @@ def test_a_run_can_be_resumed(command, tmp_path, capsys):
         command(*save)
     capsys.readouterr()
     assert command(*save, "--resume") == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("done: 2 epochs")
+    assert capsys.readouterr().out.splitlines()[-2].startswith("done: 2 epochs")
     with pytest.raises(ValueError, match=r"`lr` is 0\.05 in the checkpoint and 0\.2 now"):
         command(*save, "--resume", "--lr", 0.2)
+
+
+def test_a_run_starts_or_goes_on_as_there_is_a_checkpoint(command, tmp_path, capsys):
+    save = ["--save", tmp_path / "run", "--resume-if-any"]
+    last = tmp_path / "run" / "last.pt"
+    for _ in ("nothing is there", "previous.pt is there", "the same again"):
+        assert command(*save) == 0
+        assert capsys.readouterr().out.splitlines()[-2].startswith("done: 2 epochs")
+        assert torch.load(last, weights_only=True)["epoch"] == 2
+        last.unlink()
+    with pytest.raises(ValueError, match="--resume-if-any needs the folder of the run in --save"):
+        command("--resume-if-any")
+
+
+def test_tensorboard_is_shown_where_it_is_asked_for(command, tmp_path):
+    command("--save", tmp_path / "run", "--tensorboard", "--epochs", 1)
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
@@ -135,6 +239,11 @@ def test_a_run_can_be_resumed(command, tmp_path, capsys):
         (["--epochs", "0"], "`epochs` must be a whole number of at least 1"),
         (["--dropout", "0.5"], "`dropout` does not apply to `tinynet_of_user:make`"),
         (["--resume"], "`resume` needs the folder"),
+        (["--tensorboard"], "`tensorboard` needs the folder"),
+        (["--speedup", "0.2"], "`speedup` is 0.2, but only `const_time` makes use of it"),
+        (["--speedup", "1", "--const-time"], r"`speedup` must be in \[0, 1\), got 1.0"),
+        (["--holdout", "1500"], "digits has 1,500 training images, too few to hold 1,500 out"),
+        (["--stratified", "--validate", "test"], "`stratified` says what to hold out, which only"),
         (["--dtype", "tf32"], "tf32 exists on CUDA only"),
     ],
 )

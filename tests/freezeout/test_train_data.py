@@ -8,8 +8,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from freezeout.train.data import load
+from freezeout.train.selection import shares
 
 PINNED_TEST_LABELS = [2, 2, 9, 8, 8, 3, 6, 0, 4, 4, 7, 6]
+STRATIFIED_LABELS = [8, 4, 5, 5, 1, 1, 9, 2, 3, 0, 7, 6]
 PINNED_VALID_LABELS = [6, 1, 6, 0, 6, 4, 0, 1, 8, 2, 2, 3]
 
 
@@ -69,6 +71,79 @@ def test_digits_are_scaled_up_to_32_by_default(tmp_path):
     channels = data.train.images.unbind(1)
     assert torch.equal(channels[0], channels[1])
     assert torch.equal(channels[0], channels[2])
+
+
+def test_what_is_held_out_is_counted(small_digits):
+    assert [small_digits[v].held_out for v in ("valid", "test", "none")] == [300, 0, 0]
+
+
+def test_as_many_images_as_asked_for_are_held_out(tmp_path, small_digits):
+    data = read("digits", tmp_path, image_size=8, holdout=120)
+    assert (len(data.train), len(data.eval), data.held_out) == (1380, 120, 120)
+    assert torch.equal(data.eval.images, small_digits["none"].train.images[-120:])
+
+
+@pytest.mark.parametrize(("holdout", "count"), [(None, 300), (150, 150), (7, 7)])
+def test_stratified_holds_out_the_same_share_of_every_class(tmp_path, small_digits, holdout, count):
+    data = read("digits", tmp_path, image_size=8, holdout=holdout, stratified=True)
+    assert data.held_out == len(data.eval) == count
+    sizes = torch.bincount(small_digits["none"].train.labels)
+    taken = torch.bincount(data.eval.labels, minlength=10)
+    assert (taken - count * sizes / 1500).abs().max() < 1
+    assert torch.equal(taken + torch.bincount(data.train.labels), sizes)
+    together = torch.cat([data.train.images, data.eval.images]).flatten(1)
+    whole = small_digits["none"].train.images.flatten(1)
+    assert torch.equal(_sorted_rows(together), _sorted_rows(whole))
+
+
+def test_the_stratified_choice_never_changes(tmp_path):
+    # Written down when it was defined: errors of runs are comparable only while it holds.
+    torch.manual_seed(1)
+    labels = read("digits", tmp_path, image_size=8, holdout=12, stratified=True).eval.labels
+    assert labels.tolist() == STRATIFIED_LABELS
+
+
+@pytest.mark.parametrize("validate", ["valid", "test", "none"])
+def test_fewer_training_images_keep_the_share_of_every_class(tmp_path, small_digits, validate):
+    data = read("digits", tmp_path, image_size=8, validate=validate, train_images=400)
+    whole = small_digits[validate]
+    assert len(data.train) == 400
+    assert data.held_out == whole.held_out
+    assert data.published_count == (500 if validate == "valid" else 400)
+    if whole.eval is not None:
+        assert torch.equal(data.eval.images, whole.eval.images)
+    expected = 400 * torch.bincount(whole.train.labels) / len(whole.train)
+    assert (torch.bincount(data.train.labels) - expected).abs().max() < 1
+    rows = set(map(tuple, whole.train.images.flatten(1).tolist()))
+    assert all(tuple(row) in rows for row in data.train.images.flatten(1).tolist())
+    assert data.mean.flatten() == pytest.approx(data.train.images.double().mean((0, 2, 3)))
+
+
+def test_all_training_images_are_all_of_them(tmp_path, small_digits):
+    data = read("digits", tmp_path, image_size=8, train_images=1200)
+    assert torch.equal(data.train.images, small_digits["valid"].train.images)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [
+        ([10, 10, 10], 6, [2, 2, 2]),
+        ([10, 10, 10], 7, [3, 2, 2]),  # equal remainders: the first
+        ([7, 2, 1], 5, [4, 1, 0]),  # 3.5, 1.0, 0.5
+        ([5, 0, 15], 6, [2, 0, 4]),  # 1.5, 0, 4.5
+        ([3, 3, 94], 10, [0, 0, 10]),  # 0.3, 0.3, 9.4: the largest remainder
+        ([4, 4], 8, [4, 4]),
+    ],
+)
+def test_shares_are_rounded_by_the_largest_remainder(sizes, count, expected):
+    assert shares(sizes, count) == expected
+
+
+def test_an_image_folder_holds_out_images_at_equal_distances(tmp_path):
+    write_images(tmp_path / "a", 12)
+    write_images(tmp_path / "b", 12, shade=100)
+    data = read(f"imagefolder:{tmp_path}", tmp_path, holdout=4)
+    assert data.eval.images[:, 0, 0, 0].tolist() == [5, 11, 105, 111]
 
 
 def test_statistics_are_those_of_the_training_images(small_digits):
@@ -165,6 +240,11 @@ def test_absent_cifar_names_the_folder_and_the_remedy(tmp_path, name):
         ("imagefolder:", {}, "`dataset` must be"),
         ("digits", {"validate": "some"}, "`validate` must be one of valid, test, none"),
         ("digits", {"image_size": 0}, "`image_size` must be at least 1"),
+        ("digits", {"holdout": 1500}, "1,500 training images, too few to hold 1,500 out"),
+        ("digits", {"holdout": 9, "validate": "test"}, "`holdout` says what .* not test"),
+        ("digits", {"stratified": True, "validate": "none"}, "`stratified` says what .* not none"),
+        ("digits", {"train_images": 1201}, "`train_images` is 1,201, but digits has 1,200 images"),
+        ("digits", {"train_images": 0}, "`train_images` is 0, but"),
         ("imagefolder:/nowhere", {}, "/nowhere is no folder of class folders"),
     ],
 )
@@ -190,6 +270,16 @@ def test_image_folders_that_cannot_serve_are_refused(tmp_path):
         read(f"imagefolder:{tmp_path / 'few'}", tmp_path, validate="none", image_size=4)
     with pytest.raises(ValueError, match=r"000\.png cannot be read as an image"):
         read(f"imagefolder:{tmp_path / 'few'}", tmp_path, validate="none")
+
+
+def test_an_image_damaged_anywhere_is_named(tmp_path):
+    write_images(tmp_path / "a", 3, size=(9, 9))
+    path = tmp_path / "a" / "001.png"
+    content = path.read_bytes()
+    for cut in range(0, len(content) - 24, 3):  # up to the checksums behind the pixels
+        path.write_bytes(content[:cut])
+        with pytest.raises(ValueError, match=r"001\.png cannot be read as an image"):
+            read(f"imagefolder:{tmp_path}", tmp_path, validate="none")
 
 
 @pytest.mark.parametrize(

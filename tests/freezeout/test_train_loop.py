@@ -5,51 +5,15 @@ import torch
 from torch import nn
 
 from freezeout.blocks import partition
-from freezeout.train import DivergedError, TrainConfig, load, train
+from freezeout.train import DivergedError, load, train
 from freezeout.train.data import Data
-from freezeout.train.sources import Split
-
-
-def small_net(seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
-        nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
-        nn.Sequential(nn.Conv2d(32, 32, 3, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
-        nn.Sequential(nn.Flatten(), nn.Linear(32, 10)),
-    )
-
-
-def blocks_of(module, side=8):
-    return partition(module, torch.zeros(2, 3, side, side))
-
-
-def settings(**changes):
-    plain = {"model": "small", "dataset": "digits", "epochs": 4, "batch_size": 50, "lr": 0.05}
-    return TrainConfig(**(plain | changes))
+from tests.small_training import blocks_of, normless_net, random_data, settings, small_net
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     root = tmp_path_factory.mktemp("none")
     return load("digits", root=root, download=False, validate="valid", device="cpu", image_size=8)
-
-
-def random_data(count=30, held=12):
-    rng = torch.Generator().manual_seed(0)
-
-    def split(n):
-        images = torch.randint(0, 256, (n, 3, 8, 8), dtype=torch.uint8, generator=rng)
-        return Split(images=images, labels=torch.randint(0, 10, (n,), generator=rng))
-
-    return Data(
-        train=split(count),
-        eval=split(held) if held else None,
-        num_classes=10,
-        can_flip=True,
-        mean=torch.full((3, 1, 1), 127.5),
-        std=torch.full((3, 1, 1), 73.0),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +78,10 @@ def test_the_records_add_up(digits_run):
     for record in result.epochs:
         assert min(record.step_s, record.eval_s, record.data_s) > 0
         assert record.step_s + record.eval_s + record.data_s <= record.wall_s
+        parts = (record.forward_s, record.backward_s, record.optimizer_s)
+        assert min(parts) > 0
+        assert record.step_s == pytest.approx(sum(parts))
+        assert record.capture_s == 0
     assert result.epochs[-1].head_lr == pytest.approx(0)
     assert result.epochs[2].head_lr == pytest.approx(0.05 / 2)  # halfway down the cosine
 
@@ -163,8 +131,7 @@ def test_without_images_to_evaluate_there_is_no_error():
 
 def test_losses_and_errors_are_means_over_images_not_batches():
     """31 images in batches of 15 and 16; at a rate of nearly 0 the whole is one evaluation."""
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, 10))
+    module = normless_net()
     data = random_data(31, 31)
     same = Data(**{**vars(data), "eval": data.train})
     config = settings(batch_size=15, lr=1e-12, augment=False, epochs=1, eval_batch_size=7)
@@ -245,6 +212,7 @@ def test_a_rate_far_too_high_is_reported_as_divergence():
         ({"speedup": 0.2}, {}, "only `const_time` makes use of it"),
         ({}, {"validate": "none"}, "loaded with images to evaluate on"),
         ({}, {"dtype": "tf32"}, "tf32 exists on CUDA only"),
+        ({}, {"cuda_graph": True}, "`cuda_graph` needs a CUDA device, and the data are on cpu"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, changes, message):
@@ -275,7 +243,7 @@ def test_the_progress_bar_shows_the_level(capfd):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16", "fp16"])
 def test_training_on_cuda_learns_the_digits(dtype, tmp_path):
     data = load(
         "digits", root=tmp_path, download=False, validate="valid", device="cuda", image_size=8

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import resource
+from contextlib import contextmanager
 
 import pytest
 
@@ -23,11 +25,26 @@ RECORD = EpochRecord(
     eval_loss=None,
     eval_error=None,
     step_s=0.5,
+    forward_s=0.2,
+    backward_s=0.25,
+    optimizer_s=None,
+    capture_s=0.0,
     eval_s=0.25,
     data_s=0.125,
     wall_s=1.0,
     head_lr=0.05,
 )
+
+
+@contextmanager
+def no_file_above(size):
+    """As on a full disk: writing to a file beyond `size` bytes fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def lines_of(path):
@@ -64,6 +81,22 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         write_metrics(path, {}, [])
     with pytest.raises(ValueError, match=r"file/metrics\.jsonl cannot be written"):
         append_record(path, RECORD)
+
+
+def test_a_record_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_metrics(path, {}, [RECORD])
+    before = path.read_bytes()
+    with no_file_above(len(before) + 10):  # there is room for a part of the line
+        with pytest.raises(ValueError, match=r"metrics\.jsonl cannot be written: .*too large"):
+            append_record(path, RECORD)
+        assert path.read_bytes() == before
+        with pytest.raises(ValueError, match=r"metrics\.jsonl cannot be written: .*too large"):
+            write_metrics(path, {}, [RECORD, RECORD])
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
+    append_record(path, RECORD)
+    assert lines_of(path)[1:] == [record_dict(RECORD)] * 2
 
 
 class FakeClock:

@@ -1,4 +1,5 @@
 import json
+import resource
 import zipfile
 
 import pytest
@@ -179,7 +180,35 @@ def test_the_best_checkpoint_is_of_the_best_epoch(whole):
     errors = [record.eval_error for record in result.epochs]
     best = torch.load(folder / "best.pt", weights_only=True)
     assert best["epoch"] == 1 + errors.index(result.best_eval_error)
-    assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]
+    names = ["best.pt", "last.pt", "metrics.jsonl", "previous.pt", "run.lock"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+
+
+def test_the_checkpoint_before_the_last_is_kept(whole):
+    previous = torch.load(whole[2] / "previous.pt", weights_only=True)
+    assert previous["epoch"] == EPOCHS - 1
+
+
+def test_where_the_last_checkpoint_is_missing_the_one_before_serves(tmp_path, whole):
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, on_epoch=stop_after(3))
+    (tmp_path / "last.pt").unlink()
+    with pytest.raises(ValueError, match=r"previous\.pt exists: pass --resume .* or another --sa"):
+        go(tmp_path)
+    module, resumed = go(tmp_path, seed=99, resume=True)
+    assert_same(dict(module.state_dict()), dict(whole[0].state_dict()))
+    assert [timeless(r) for r in resumed.epochs] == [timeless(r) for r in whole[1].epochs]
+    assert [line.get("epoch") for line in metrics_of(tmp_path)] == [None, 1, 2, 3, 4, 5]
+
+
+def test_evaluated_now_and_then_the_last_epoch_counts_and_the_best_is_of_the_evaluated(tmp_path):
+    _, result = go(tmp_path, eval_every=2)
+    errors = [record.eval_error for record in result.epochs]
+    assert [error is not None for error in errors] == [False, True, False, True, True]
+    assert result.eval_error == errors[-1]
+    assert result.best_eval_error == min(errors[1], errors[3], errors[4])
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert best["epoch"] == 1 + errors.index(result.best_eval_error)
 
 
 def test_a_finished_run_resumes_to_its_result(whole):
@@ -259,11 +288,27 @@ def replace_by_module(path):
         (replace_by_module, "cannot be read"),
     ],
 )
-def test_a_damaged_or_foreign_checkpoint_is_refused_by_name(tmp_path, damage, message):
+def test_a_damaged_or_foreign_checkpoint_is_refused_by_name(tmp_path, whole, damage, message):
     with pytest.raises(KeyboardInterrupt):
-        go(tmp_path, on_epoch=stop_after(1))
+        go(tmp_path, on_epoch=stop_after(2))
     damage(tmp_path / "last.pt")
-    with pytest.raises(ValueError, match=rf"last\.pt {message}"):
+    remedy = r"previous\.pt beside it holds epoch 1: remove last\.pt to --resume from there"
+    with pytest.raises(ValueError, match=rf"last\.pt {message}.* {remedy}"):
+        go(tmp_path, resume=True)
+    (tmp_path / "last.pt").unlink()
+    module, _ = go(tmp_path, resume=True)
+    assert_same(dict(module.state_dict()), dict(whole[0].state_dict()))
+
+
+def test_where_both_checkpoints_are_damaged_it_is_said(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, on_epoch=stop_after(2))
+    cut_short(tmp_path / "last.pt")
+    cut_short(tmp_path / "previous.pt")
+    with pytest.raises(ValueError, match=r"last\.pt cannot be read.* previous\.pt .*damaged too"):
+        go(tmp_path, resume=True)
+    (tmp_path / "previous.pt").unlink()
+    with pytest.raises(ValueError, match=r"last\.pt cannot be read.* There is no previous\.pt"):
         go(tmp_path, resume=True)
 
 
@@ -273,17 +318,71 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         go(tmp_path / "file" / "run")
 
 
-def test_a_checkpoint_that_cannot_be_written_is_named_and_leaves_the_old_one(tmp_path):
-    def block_writing(record):
-        if record.epoch == 1:
-            (tmp_path / "last.pt.tmp").mkdir()
+def stop_writing_after(epoch, size):
+    """As on a disk that gets full: from then on no file grows beyond `size` bytes."""
 
-    with pytest.raises(ValueError, match=r"last\.pt cannot be written"):
-        go(tmp_path, on_epoch=block_writing)
-    (tmp_path / "last.pt.tmp").rmdir()
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
-    _, resumed = go(tmp_path, resume=True)
-    assert len(resumed.epochs) == EPOCHS
+    def on_epoch(record):
+        if record.epoch == epoch:
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_on_a_full_disk_the_old_checkpoint_and_the_metrics_stay_whole(tmp_path, whole, epoch):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        message = r"\.pt cannot be written: .*too large.* checkpoint before it is whole: put this"
+        with pytest.raises(ValueError, match=message):
+            go(tmp_path, on_epoch=stop_writing_after(epoch, 8000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == epoch
+    assert [line.get("epoch") for line in metrics_of(tmp_path)] == [None, *range(1, epoch + 2)]
+    assert not list(tmp_path.glob("*.tmp"))
+    module, _ = go(tmp_path, resume=True)
+    assert_same(dict(module.state_dict()), dict(whole[0].state_dict()))
+    assert [timeless(line) for line in metrics_of(tmp_path)] == [
+        timeless(line) for line in metrics_of(whole[2])
+    ]
+
+
+def test_on_a_disk_full_from_the_beginning_there_is_nothing_to_go_on_from(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+        with pytest.raises(ValueError, match=r"too large.* There is no checkpoint before this one"):
+            go(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_what_a_killed_process_was_writing_is_cleared_and_nothing_else(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, on_epoch=stop_after(2))
+    for name in ("last.pt.tmp", "best.pt.tmp", "metrics.jsonl.tmp", "notes.tmp"):
+        (tmp_path / name).write_bytes(b"half of")
+    go(tmp_path, resume=True)
+    assert [path.name for path in tmp_path.glob("*.tmp")] == ["notes.tmp"]
+
+
+def test_nobody_else_trains_in_a_folder_meanwhile(tmp_path, whole):
+    refused = []
+
+    def intrude(record):
+        for resume in (False, True):
+            refusal = pytest.raises(
+                ValueError, match=r"Another process is training in .*another --s"
+            )
+            with torch.random.fork_rng(), refusal:
+                go(tmp_path, resume=resume)
+            refused.append((record.epoch, resume))
+
+    module, _ = go(tmp_path, on_epoch=intrude)
+    assert len(refused) == 2 * EPOCHS
+    assert_same(dict(module.state_dict()), dict(whole[0].state_dict()))
+    go(tmp_path, resume=True)  # free again
 
 
 def test_differences_name_what_only_one_side_has():

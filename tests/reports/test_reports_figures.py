@@ -17,7 +17,6 @@ from reports.figures import (
     of_report,
     of_subject,
     prediction,
-    speedup_error,
     timeline,
 )
 from reports.style import DARK, LIGHT, MARKER, arms, rendered, settings
@@ -213,28 +212,6 @@ def test_names_of_forty_blocks_do_not_overlap(make):
     labels = figure.axes[0].get_yticklabels()
     assert len(labels) == 39
     assert overlaps(labels, renderer) == []
-
-
-def test_the_baseline_stands_at_the_origin_of_speedup_against_error(records):
-    report = collect(records)
-    figure, _ = drawn(lambda theme: speedup_error.draw(report, theme))
-    points = [line.get_xydata() for line in figure.axes[0].lines if line.get_marker() == "*"]
-    np.testing.assert_allclose(points, [[[0.0, 0.0]]])
-    (box,) = figure.axes[0].patches
-    assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (0, 0, 20, 3)
-
-
-def test_every_single_seed_is_inside_speedup_against_error(make):
-    trainings = [
-        make.training(make.resnet, 14, spec, seed, error)
-        for spec, errors in ((make.baseline, (5.0,) * 9), (make.cubic, (5.0,) * 8 + (9.0,)))
-        for seed, error in enumerate(errors)
-    ]
-    report = collect([make.session(), make.curve(make.resnet, 14), *trainings])
-    figure, _ = drawn(lambda theme: speedup_error.draw(report, theme))
-    low, high = figure.axes[0].get_ylim()
-    assert low < 0
-    assert high > 80
 
 
 def test_the_timeline_follows_the_published_formula(make):

@@ -104,13 +104,14 @@ def test_every_figure_comes_for_either_colour_scheme(page):
     assert not set(light) & set(dark)
 
 
-def test_the_page_answers_four_questions_first(page):
+def test_the_page_answers_five_questions_first(page):
     text = outline(page).plain
     at = [
         text.index(question)
         for question in (
             "Which blocks are worth freezing?",
             "What does freezing save here?",
+            "What does it cost in accuracy?",
             "How far is each prediction off?",
             "Can the numbers be trusted?",
             "Savings by model and schedule",

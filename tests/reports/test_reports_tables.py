@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from freezeout.perf.prediction_budgets import BUDGETS
 from freezeout.schedule import Schedule, calc_speedup
@@ -109,8 +110,8 @@ def test_training_holds_errors_against_the_mean_of_the_baseline(tables):
     table = tables["training"].set_index("schedule")
     row = table.loc["linear t_0=0.5 unscaled"]
     assert row["error_percent"] == pytest.approx(8.75)
-    assert (row["error_low_percent"], row["error_high_percent"]) == (8.6, 8.9)
-    assert row["interval"] == "min to max"
+    half = scipy.stats.t.ppf(0.975, 1) * np.std([8.6, 8.9], ddof=1) / np.sqrt(2)
+    assert row["error_high_percent"] - 8.75 == pytest.approx(half)
     assert row["above_baseline_pp"] == pytest.approx(0.75)
     assert row["relative_increase_percent"] == pytest.approx(100 * 0.75 / 8.0)
     assert np.isnan(table.loc["baseline", "relative_increase_percent"])
@@ -134,15 +135,16 @@ def test_a_stretched_training_saves_what_its_extra_epochs_leave(make):
     assert stretched.baseline == report.trained[0]
 
 
-def test_three_seeds_have_a_bootstrap_interval_and_one_has_none(make):
+def test_three_seeds_have_a_t_interval_and_one_has_none(make):
     baseline = [
         make.training(make.resnet, 14, make.baseline, seed, error)
         for seed, error in enumerate((5.0, 5.3, 5.9))
     ]
     single = make.training(make.resnet, 14, make.cubic, 0, 6.0)
     table = frames(collect([make.session(), *baseline, single]))["training"]
-    assert table["interval"].tolist() == ["95 % bootstrap", "no interval (n=1)"]
-    assert 5.0 <= table["error_low_percent"][0] < 5.4 < table["error_high_percent"][0] < 5.91
+    low, high = scipy.stats.t.interval(0.95, 2, 5.4, scipy.stats.sem([5.0, 5.3, 5.9]))
+    assert table["error_low_percent"][0] == pytest.approx(low)
+    assert table["error_high_percent"][0] == pytest.approx(high)
     assert table[["error_low_percent", "error_high_percent"]].iloc[1].isna().all()
 
 
@@ -185,7 +187,9 @@ def test_every_column_of_numbers_names_its_unit(tables):
     units = ("_percent", "_pp", "_ms", "_bytes", "_s", "_times")
     counts = {"rounds", "passes", "steps", "level", "first_block", "parameters", "epochs"}
     unitless = counts | {"seeds", "diverged", "lr", "const_time", "block", "redone_rounds"}
-    unitless |= {"outlier_visits", "outlier_rounds", "visits", "disturbed"}
+    unitless |= {"outlier_visits", "outlier_rounds", "visits", "disturbed", "real_run_disturbed"}
+    unitless |= {"asked_epochs", "control_epochs", "control_seeds_needed", "budget_seeds_needed"}
+    unitless |= {"exclusive_trials", "trials"}
     for frame in tables.values():
         numbers = frame.select_dtypes(["number", "bool"]).columns
         assert [n for n in numbers if not n.endswith(units) and n not in unitless] == []

@@ -144,12 +144,14 @@ def test_the_table_of_trust_says_of_every_model_what_was_watched(records):
     assert bare["ledger against whole"] == bare["profiler"] == "not measured"
 
 
-def test_the_four_answers_say_what_the_records_hold(records):
+def test_the_five_answers_say_what_the_records_hold(records):
     found = {a.question: " ".join(a.sentences) for a in answers(collect(records))}
-    worth, saved, off, trusted = found.values()
+    worth, saved, cost, off, trusted = found.values()
     assert "34 blocks that can freeze in 2 models" in worth
     assert "Under cubic t_0=0.8 scaled, by the real run:" in saved
     assert "on densenet_bc (depth 40, growth_rate 12), a factor of" in saved
+    assert "Of 2 trained schedules:" in cost
+    assert "No equal-time control was trained" in cost
     assert "Mean size of the error over 2 real runs" in off
     assert "Beyond budget: measured curve on 1 of 2 (timm:resnet18)" in off
     assert "No doubt was found on 1 of 2 models." in trusted

@@ -1,0 +1,82 @@
+"""The answer to what freezing costs in accuracy, in a few sentences: how many schedules got which verdict."""
+
+from collections.abc import Iterator, Sequence
+
+from freezeout.perf.error_budgets import ControlVerdictWord
+from reports.accuracy import tasks
+from reports.collection import Report
+from reports.text import counted, percent
+from reports.trained import Trained
+from reports.training_table import fixed_percent
+
+
+def in_short(report: Report) -> Iterator[str]:
+    """The answer to what freezing costs in accuracy, over all tasks."""
+    rows = [row for each in tasks(report).values() for row in each if row.freezes]
+    plain = [row for row in rows if row.kind != "stretched"]
+    if plain:
+        yield _count_budgets(plain)
+        yield from _best(plain)
+        yield _count_controls(plain)
+    stretched = [row for row in rows if row.kind == "stretched"]
+    if stretched:
+        yield _count_stretched(stretched)
+
+
+def _count_budgets(rows: Sequence[Trained]) -> str:
+    verdicts = [row.judgement.verdict for row in rows]
+    told = {
+        "WITHIN": "within the error budget",
+        "EXCEEDED": "EXCEEDED it",
+        "UNDECIDED": "undecided",
+        "NO BUDGET": "saved more than any budget covers",
+    }
+    parts = [f"{verdicts.count(w)} {text}" for w, text in told.items() if w in verdicts]
+    needed = [s for row in rows if (s := row.judgement.seeds_needed)]
+    return f"Of {counted(len(rows), 'trained schedule')}: {', '.join(parts)}{_range(needed)}."
+
+
+def _range(seeds: Sequence[int]) -> str:
+    if not seeds:
+        return ""
+    low, high = min(seeds), max(seeds)
+    span = f"{low} to {high}" if low < high else str(low)
+    return f" (more seeds of each needed to tell: about {span})"
+
+
+def _best(rows: Sequence[Trained]) -> Iterator[str]:
+    within = [row for row in rows if row.judgement.verdict == "WITHIN" and row.saved]
+    if not within:
+        return
+    best = max(within, key=lambda row: row.saved.value if row.saved else 0.0)
+    limits = best.judgement.budget
+    of = f" of {fixed_percent(limits.relative_error)}" if limits else ""
+    yield (
+        f"Most saved within budget{of}: {percent(best.saved)} by {best.title} on {best.label}, error "
+        f"{percent(best.relative_increase, sign='+')} relative to the baseline's."
+    )
+
+
+def _count_controls(rows: Sequence[Trained]) -> str:
+    found = [each for row in rows if (each := row.versus_control)]
+    if not found:
+        return "No equal-time control was trained: whether freezing beats training for less time is open."
+    verdicts = [each.verdict for each in found]
+    told: dict[ControlVerdictWord, str]
+    told = {"BEATS": "better in {}", "LOSES": "WORSE in {}", "CANNOT TELL": "cannot tell in {}"}
+    parts = [text.format(verdicts.count(word)) for word, text in told.items()]
+    needed = [s for each in found if (s := each.seeds_needed)]
+    return (
+        "Against the unfrozen network trained for as long, its real competitor, "
+        f"{counted(len(found), 'comparison')}: {', '.join(parts)}{_range(needed)}."
+    )
+
+
+def _count_stretched(rows: Sequence[Trained]) -> str:
+    found = [each.verdict for row in rows if (each := row.versus_control)]
+    told = {"BEATS": "lower", "LOSES": "HIGHER", "CANNOT TELL": "not to be told from it"}
+    parts = [f"{found.count(word)} {text}" for word, text in told.items() if word in found]
+    return (
+        f"Stretched to the baseline's time ({counted(len(rows), 'schedule')}), the error against the "
+        f"baseline's: {', '.join(parts) or 'no baseline'}."
+    )
