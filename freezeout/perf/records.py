@@ -52,7 +52,7 @@ class ScheduleSpec:
     how_scale: HowScale
     scale_lr: bool = True
     pace: float = 1.0
-    """Steps the schedule counts on over steps taken: 1, but 1000 / 900 in the published code with a validation split."""
+    """Steps the schedule counts on over steps taken: 1; in the published code 1000 / 900 with a validation split."""
 
     @property
     def title(self) -> str:

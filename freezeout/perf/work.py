@@ -41,8 +41,9 @@ def count_work(
     one backward, as a fused kernel makes of it, with the FLOPs of its products. The optimizer's step is the second one,
     when its state is there.
 
-    Autocast does not work on the meta device, so with bf16 and fp16 every float of the forward and backward pass is taken to be
-    2 bytes wide. That autocast computes some of them in fp32 all the same, and what its casts move, is left out.
+    Autocast does not work on the meta device, so with bf16 and fp16 every float of the forward and backward pass is
+    taken to be 2 bytes wide. That autocast computes some of them in fp32 all the same, and what its casts move, is left
+    out.
 
     Args:
         model: the model that `blocks` was made from; it is left as it was.
