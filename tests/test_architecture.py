@@ -184,12 +184,15 @@ def loaded_by(statement):
         ("import freezeout.schedule", {"torch", "numpy"}),
         ("from freezeout import Schedule, calc_speedup", {"torch", "numpy"}),
         (
-            "import freezeout.perf.results, freezeout.perf.comparison, freezeout.perf.usage",
+            "import freezeout.perf.results, freezeout.perf.error_budgets, freezeout.perf.usage",
             {"torch"},
         ),
         ("import freezeout.perf.machine, freezeout.perf.attribution", {"torch"}),
         ("import freezeout.cli", {"torch", "numpy", "timm", "torchvision", "models"}),
-        ("from freezeout.commands import audit, measure, predict, train", {"torch", "numpy"}),
+        (
+            "from freezeout.commands import audit, measure, predict, sweep, train",
+            {"torch", "numpy"},
+        ),
         ("import reports.page, reports.write, reports.__main__", {"torch", "timm", "torchvision"}),
         ("import models", {"timm", "torchvision", "reports", "bench"}),
         (

@@ -37,6 +37,7 @@ def test_the_examples_are_there():
         "measure",
         "audit",
         "train",
+        "sweep",
     }
 
 

@@ -45,4 +45,5 @@ def schedules(args: argparse.Namespace) -> "list[ScheduleSpec]":
 
 def named(spec: "ScheduleSpec") -> str:
     """A schedule without its learning-rate scaling, which no cost depends on."""
-    return f"{spec.how_scale} t_0={spec.t_0:g}"
+    counted = "" if spec.pace == 1 else ", published steps"
+    return f"{spec.how_scale} t_0={spec.t_0:g}{counted}"

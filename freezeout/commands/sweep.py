@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from freezeout.train.sweep.trial import Described
 
 SOME_FAILED = 1
+MOST_AT_ONCE = 1000
+"""Trials that wait in a Ray cluster for a place."""
 EPILOG = """\
 CONFIG.toml:
   [sweep]         name, at_once, control = true (for each schedule the unfrozen baseline trained
@@ -114,8 +116,11 @@ def _described(args: argparse.Namespace, study: "Study") -> "list[Described]":
 
 
 def _at_once(args: argparse.Namespace, study: "Study", described: "list[Described]") -> int:
+    """Trials at a time: as asked for, else what the engine has room for."""
     devices = {each.config.device for each in described}
     suggested = _cores() if devices == {"cpu"} else 1
+    if args.engine == "ray":
+        suggested = MOST_AT_ONCE  # the cluster itself starts as many as it has GPUs or cores for
     return args.at_once or study.at_once or suggested
 
 

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 def plan_lines(study: Study, described: "Sequence[Described]", at_once: int) -> str:
     """What a study is made of, in a few lines."""
     fixed, unfixed = known(described), waiting(study, described)
-    controls = sum(each.is_control for each in unfixed)
+    controls, trials = sum(each.is_control for each in unfixed), len(fixed) + len(unfixed)
+    together = f"{at_once} at once" if at_once < trials else "as many at once as there is room for"
     lines = [
-        f"{study.name}: {len(fixed) + len(unfixed)} trainings ({len(fixed)} of known length, "
-        f"{len(unfixed) - controls} stretched, {controls} equal-time controls), {at_once} at once"
+        f"{study.name}: {trials} trainings ({len(fixed)} of known length, "
+        f"{len(unfixed) - controls} stretched, {controls} equal-time controls), {together}"
     ]
     seeds = study.timing.exclusive_seeds
     if seeds:
