@@ -25,8 +25,9 @@ class SeedErrors:
     @property
     def told(self) -> str:
         """The verdict with its reason, and how many seeds more would decide it."""
-        more = self.judgement.seeds_needed
-        needed = f"; about {more} more seeds of each would decide it" if more else ""
+        needed = (
+            f"; {self.judgement.outlook} would decide it" if self.judgement.seeds_needed else ""
+        )
         return f"{self.spec.title}: {self.judgement.reason}{needed}"
 
 

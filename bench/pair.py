@@ -42,6 +42,8 @@ COMPARED = ("curve", "ledger", "run")
 """Kinds of record that the gate compares."""
 OURS = ("--results", "--resume", "--junitxml", "--junit-xml")
 """Options of the bench that are set here, a file for each run."""
+BUDGETS = "--error-budgets"
+"""The option of the bench that the report and the gate have too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,7 @@ def pair(chosen: argparse.Namespace, options: Sequence[str]) -> int:
         OSError: the output folder cannot be written.
     """
     _check_options(chosen.turns, options)
+    budgets, options = error_budgets(options)
     repository = repository_of(Path.cwd())
     base = commit_of(repository, chosen.base)
     candidate = commit_of(repository, chosen.candidate or "HEAD")
@@ -137,9 +140,9 @@ def pair(chosen: argparse.Namespace, options: Sequence[str]) -> int:
     with worktrees(repository, commits) as trees:
         for tree in trees.values():
             check_own_code(tree)
-        turns = list(_bench_in_turns(trees, chosen.turns, out, options))
+        turns = list(_bench_in_turns(trees, chosen.turns, out, [*options, *budgets]))
         _write_summary(summary(commits, turns), out)
-        return _judge(trees["candidate"], turns, out)
+        return _judge(trees["candidate"], turns, out, budgets)
 
 
 def _check_options(turns: int, options: Sequence[str]) -> None:
@@ -148,6 +151,24 @@ def _check_options(turns: int, options: Sequence[str]) -> None:
     for option in options:
         if option.partition("=")[0] in OURS:
             raise ValueError(f"{option} is set by the pair for each run; name a folder by --out.")
+
+
+def error_budgets(options: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What the bench, the report and the gate are all told of error budgets, and the other options of the bench.
+
+    The file is that of the folder that the pair was started in, and the same for both commits.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(BUDGETS, type=Path)
+    found, others = parser.parse_known_args(options)
+    if found.error_budgets is None:
+        return [], others
+    if not found.error_budgets.is_file():
+        raise ValueError(f"{BUDGETS} {found.error_budgets} is no file.")
+    return [BUDGETS, str(found.error_budgets.resolve())], others
 
 
 def _new_folder(path: Path) -> Path:
@@ -203,7 +224,7 @@ def _write_summary(text: str, out: Path) -> None:
             file.write(text)
 
 
-def _judge(tree: Path, turns: Sequence[Turn], out: Path) -> int:
+def _judge(tree: Path, turns: Sequence[Turn], out: Path, budgets: Sequence[str]) -> int:
     """Write the candidate's report, run the gate, and say how it ended; the exit code."""
     files = {
         side: [str(t.results) for t in turns if t.side == side and t.measured] for side in SIDES
@@ -215,10 +236,12 @@ def _judge(tree: Path, turns: Sequence[Turn], out: Path) -> int:
                 f"no run of the {side} left a measurement (exit codes {codes}, reasons above), so there is "
                 f"nothing to compare; what there is lies in {out}."
             )
-    if _python(tree, "-m", "reports", *files["candidate"], "--out", str(out / "report")):
+    report = ("-m", "reports", *files["candidate"], *budgets, "--out", str(out / "report"))
+    if _python(tree, *report):
         _say("the candidate's report could not be made, reason above")
     sides = ("--baseline", *files["base"], "--candidate", *files["candidate"])
-    ended = _python(tree, "-m", "reports", "gate", *sides, "--out", str(out / "gate"))
+    gate = ("-m", "reports", "gate", *sides, *budgets, "--out", str(out / "gate"))
+    ended = _python(tree, *gate)
     code, reason = verdict(ended, _decided(out / "gate" / "gate.json"), turns)
     _say(f"{VERDICTS[code]}: {reason}; files in {out}")
     return code

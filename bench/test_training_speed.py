@@ -11,8 +11,10 @@ from bench.defaults import DEVICES, Case
 from bench.handover import hand_over
 from bench.harness import Harness
 from freezeout.blocks import partition
+from freezeout.commands.table import percent
 from freezeout.numerics import numerics
 from freezeout.perf.statistics import median
+from freezeout.train.capture import CapturedStep
 from freezeout.train.config import TrainConfig
 from freezeout.train.data import Data, load
 from freezeout.train.epoch import train_epoch
@@ -22,7 +24,7 @@ from freezeout.train.run import Run
 from freezeout.train.sources import Split
 
 DATA_BUDGET = 0.02
-"""Share of a step on a GPU that data on the device may take; on a CPU it is only reported."""
+"""Share of a step that data on the device may take; 2 CPU cores take 0.5 to 0.9 %."""
 ROUNDS = 6
 STEPS = {"cpu": 3, "cuda": 20}
 """Steps of a round, by device."""
@@ -35,11 +37,15 @@ CAPTURED = Case(
     options=(("depth", 76), ("growth_rate", 12)),
 )
 EXPECTED_GAIN = 2.0
+"""How many times as fast the captured step should be."""
 
 
 @pytest.mark.parametrize("network", ["densenet_bc", "wrn", "vgg16"])
 def test_data_share(harness: Harness, network: str, request: pytest.FixtureRequest) -> None:
-    """Crops, flips and normalisation of images that lie on the device, against all of a step."""
+    """Crops, flips and normalisation of images that lie on the device, against all of a step.
+
+    Fails only where the whole interval is above the budget.
+    """
     case = next(c for c in DEVICES[harness.device.type].cases if c.model.startswith(network))
     if harness.device.type == "cuda":
         case = replace(case, batch_size=PUBLISHED_BATCH)
@@ -48,11 +54,14 @@ def test_data_share(harness: Harness, network: str, request: pytest.FixtureReque
         _round(run)  # warms up
         records = [_round(run) for _ in range(_rounds(harness))]
     share = median(np.array([r.data_s / (r.data_s + r.step_s) for r in records]))
-    assert 0 < share.value < 1
+    told = (
+        f"data of a training step: {case.model}, {percent(share)} of the step, "
+        f"budget {100 * DATA_BUDGET:g} %"
+    )
     hand_over(
         request,
         [1000 * record.data_s / run.epoch_steps for record in records],
-        group="data of a training step",
+        group=told,
         extra_info={
             "model": case.model,
             "batch_size": case.batch_size,
@@ -63,12 +72,20 @@ def test_data_share(harness: Harness, network: str, request: pytest.FixtureReque
             "budget": DATA_BUDGET,
         },
     )
-    if harness.timed and harness.device.type == "cuda":
-        assert share.value < DATA_BUDGET
+    for record in records:  # no time is booked twice, which would make the share a wrong one
+        assert record.data_s + record.step_s + record.eval_s <= record.wall_s
+    if not harness.timed:
+        return  # one step is no evidence either way
+    assert share.low <= DATA_BUDGET, told
+    if share.high > DATA_BUDGET:
+        pytest.xfail(f"UNDECIDED: {told}")
 
 
 def test_graph_capture(harness: Harness, request: pytest.FixtureRequest) -> None:
-    """The step of a network bound by launches, captured and not, in turns; the gain is reported as it is."""
+    """The step of a network bound by launches, captured and not, in turns.
+
+    Fails only where the whole interval says that capturing makes it slower.
+    """
     if harness.device.type != "cuda":
         pytest.skip("graph capture needs a CUDA device")
     ratios, captured_ms = [], []
@@ -82,11 +99,14 @@ def test_graph_capture(harness: Harness, request: pytest.FixtureRequest) -> None
             ratios.append(step_s[runs[0]] / step_s[runs[1]])
             captured_ms.append(1000 * step_s[runs[1]] / runs[1].epoch_steps)
     gain = median(np.array(ratios))
-    assert gain.value > 0
+    told = (
+        f"training step by graph capture: {CAPTURED.model}, {gain.value:.2f} "
+        f"[{gain.low:.2f}, {gain.high:.2f}] times as fast (n={gain.n}), expected {EXPECTED_GAIN:g}"
+    )
     hand_over(
         request,
         captured_ms,
-        group="training step by graph capture",
+        group=told,
         extra_info={
             "model": CAPTURED.model,
             "batch_size": CAPTURED.batch_size,
@@ -97,6 +117,14 @@ def test_graph_capture(harness: Harness, request: pytest.FixtureRequest) -> None
             "expected": EXPECTED_GAIN,
         },
     )
+    captured = runs[1].step
+    assert isinstance(captured, CapturedStep)
+    assert captured.captures == 1, "the schedule never freezes, so one capture serves every step"
+    if not harness.timed:
+        return  # one step is no evidence either way
+    assert gain.high >= 1, told
+    if gain.low <= EXPECTED_GAIN:
+        pytest.xfail(f"less than expected, or undecided: {told}")
 
 
 def _rounds(harness: Harness) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from freezeout.exits import BAD_INPUT, INTERRUPTED
+
 COMMANDS = {
     "predict": "what FreezeOut would save by FLOPs: no GPU, no data, seconds",
     "measure": "what it saves on this machine: the cost curve, and the saving of each schedule",
@@ -13,7 +15,6 @@ COMMANDS = {
     "train": "train a model with FreezeOut",
     "sweep": "a study from one file: schedules, baselines, equal-time controls and timing",
 }
-BAD_INPUT = 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,4 +56,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED

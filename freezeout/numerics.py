@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-DTYPES = ("fp32", "tf32", "bf16", "fp16")
+from freezeout.dtypes import DTYPES
+
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CUBLAS_WORKSPACE = ":4096:8"
 """A value of CUBLAS_WORKSPACE_CONFIG under which cuBLAS is deterministic."""

@@ -8,9 +8,10 @@ from freezeout.perf.records import ScheduleSpec
 from freezeout.perf.saving import NOMINAL_STEPS
 from freezeout.perf.statistics import Estimate
 from reports.collection import Report
+from reports.equal_time import how_equal, taken, whole_runs
+from reports.labels import unique
 from reports.text import amount, counted, joined, percent, terse
 from reports.trained import Trained
-from reports.training_table import limit
 from reports.versus import Versus
 
 BUDGET_WORDS: tuple[ErrorVerdictWord, ...] = ("WITHIN", "EXCEEDED", "UNDECIDED", "NO BUDGET")
@@ -22,11 +23,13 @@ CONTROL_WORDS: dict[ControlVerdictWord, str] = {
 
 
 def tasks(report: Report) -> dict[str, list[Trained]]:
-    """Trainings by what was to be learned, where something freezes."""
-    found: dict[str, list[Trained]] = {}
+    """Trainings by what was to be learned, where something freezes; tasks of one name are numbered."""
+    found: dict[tuple[str, str], list[Trained]] = {}
     for row in report.trained:
-        found.setdefault(row.task, []).append(row)
-    return {task: rows for task, rows in found.items() if any(row.freezes for row in rows)}
+        found.setdefault(row.key, []).append(row)
+    freezing = [rows for rows in found.values() if any(row.freezes for row in rows)]
+    names = unique([rows[0].task for rows in freezing], " ({})")
+    return dict(zip(names, freezing, strict=True))
 
 
 def accuracy(rows: Sequence[Trained]) -> list[str]:
@@ -36,12 +39,14 @@ def accuracy(rows: Sequence[Trained]) -> list[str]:
 
 def _sentences(rows: Sequence[Trained]) -> Iterator[str]:
     yield _reference(rows)
+    yield from (_counting(row) for row in rows if row.kind == "baseline" and row.baseline)
     alive = [row for row in rows if row.freezes and row.errors_percent]
-    plain = [row for row in alive if row.kind != "stretched"]
-    if any(row.baseline for row in alive):
-        yield _by_budget(alive)
+    plain = [row for row in rows if row.freezes and row.kind != "stretched"]
+    if any(row.baseline for row in plain):
+        yield _by_budget(plain)
     yield from _by_control(plain)
     yield from (f"{row.title}: every seed diverged." for row in rows if not row.errors_percent)
+    plain = [row for row in plain if row.errors_percent]
     yield from map(_schedule, plain)
     yield from (_stretched(row) for row in alive if row.kind == "stretched" and row.baseline)
     yield from (_published(row, plain) for row in plain if row.kind == "published steps")
@@ -54,6 +59,16 @@ def _reference(rows: Sequence[Trained]) -> str:
         told = (f"{row.title} {_error(row)}" for row in rows if row.error_percent)
         return f"There is no baseline to compare with. Errors: {', '.join(told) or 'none'}."
     return f"The unfrozen baseline's error is {_error(baseline)}, {_seeds(baseline)}."
+
+
+def _counting(row: Trained) -> str:
+    """What counting steps as published costs without freezing: its learning rate ends above 0."""
+    assert row.baseline is not None, "only called with a baseline"
+    gap, verdict = versus_control(row.errors, row.baseline.errors)
+    return (
+        f"Steps counted as published give the unfrozen network an error of {_error(row)} instead of "
+        f"{_error(row.baseline)}{_told(gap, verdict)}; what freezes is held against the latter."
+    )
 
 
 def _error(row: Trained) -> str:
@@ -80,7 +95,9 @@ def _by_control(rows: Sequence[Trained]) -> Iterator[str]:
         names = [title for title, versus in found if versus and versus.verdict == word]
         parts += [f"{text} {joined(names)}"] if names else []
     if parts:
-        yield f"Against the unfrozen network trained for as long: {'; '.join(parts)}."
+        yield (
+            f"Against the unfrozen network trained for about as much step time: {'; '.join(parts)}."
+        )
     lacking = [title for title, versus in found if versus is None]
     if lacking:
         yield (
@@ -96,7 +113,7 @@ def _schedule(row: Trained) -> str:
     if row.baseline:
         told.append(_judged(row))
     if row.control and row.versus_control:
-        told.append(_against(row.control, row.versus_control))
+        told.append(_against(row, row.control, row.versus_control))
     return " ".join(told)
 
 
@@ -109,19 +126,21 @@ def _judged(row: Trained) -> str:
     found = row.judgement
     if found.budget is None:
         return f"{found.verdict}: {found.reason}."
-    told = f"Budget of {limit(found.budget)}: {found.verdict}"
-    if found.verdict == "UNDECIDED":
-        why = found.reason.split("; ")[-1]  # before it stands what has been said already
-        needed = counted(found.seeds_needed or 0, "more seed")
-        told += f", {f'about {needed} of each' if found.seeds_needed else why}"
-    return f"{told}."
+    return f"Budget of {found.budget.title}: {found.verdict}{_clause(found.outlook)}."
 
 
-def _against(control: Trained, found: Versus) -> str:
-    epochs = counted(control.first.epochs, "epoch")
+def _clause(text: str) -> str:
+    return f", {text}" if text else ""
+
+
+def _against(row: Trained, control: Trained, found: Versus) -> str:
+    """The verdict against the control, and how equal their times are."""
     gap = f"{percent(found.gap, sign='+')} relative, " if found.gap else ""
-    told = f"Against {epochs} without freezing ({_error(control)}): {gap}{found.verdict}"
-    return f"{told}{_why(found)}."
+    equal = "; ".join(filter(None, [how_equal(row), whole_runs(row)]))
+    return (
+        f"Against {counted(control.first.epochs, 'epoch')} without freezing ({_error(control)}): "
+        f"{gap}{found.verdict}{_why(found)}. Time: {equal}."
+    )
 
 
 def _why(found: Versus | None) -> str:
@@ -135,13 +154,15 @@ def _stretched(row: Trained) -> str:
     verdict = found.verdict if found else "CANNOT TELL"
     gap = f", {percent(found.gap, sign='+')} relative" if found and found.gap else ""
     told = {
-        "BEATS": "a LOWER error than the baseline's in the same time",
-        "LOSES": "a HIGHER error than the baseline's in the same time",
-        "CANNOT TELL": "an error that cannot be told from the baseline's in the same time",
+        "BEATS": "a LOWER error than the baseline's",
+        "LOSES": "a HIGHER error than the baseline's",
+        "CANNOT TELL": "an error that cannot be told from the baseline's",
     }[verdict]
+    whole = whole_runs(row)
     return (
         f"Stretched from {row.asked_epochs} to {counted(row.first.epochs, 'epoch')} (const_time), "
-        f"{row.spec.title} has {told}: {_error(row)}{gap}{_why(found)}."
+        f"which took {taken(row)}, {row.spec.title} has {told}: {_error(row)}{gap}{_why(found)}"
+        f"{f'; {whole}' if whole else ''}."
     )
 
 
@@ -149,13 +170,16 @@ def _published(row: Trained, rows: Sequence[Trained]) -> str:
     """What the published step counting changed."""
     spec = row.spec
     true = replace(spec, pace=1.0)
+    if spec == true:
+        return f"Counting steps as published changes nothing here: {true.title} counts the steps that are taken."
     here, there = (_first_freeze(row, each) for each in (spec, true))
+    first = f"first freezes at {100 * here:.1f} % of the run instead of {100 * there:.1f} %"
+    never_at_all = f"never freezes, instead of first at {100 * there:.1f} % of the run"
     never = _never_frozen(row)
-    more = f" and never freezes {counted(never, 'block')} besides the last" if never else ""
-    told = (
-        f"With the steps counted as published, {true.title} first freezes at {here} of the run instead "
-        f"of {there}{more}"
-    )
+    some = 0 < never < row.first.num_blocks - 1
+    more = f" and never freezes {counted(never, 'block')} besides the last" if some else ""
+    how = first if here < 1 else never_at_all
+    told = f"With the steps counted as published, {true.title} {how}{more}"
     twin = next((r for r in rows if r.kind == "schedule" and r.spec == true), None)
     if twin is None:
         return f"{told}; it was not trained with true step counts to compare."
@@ -171,9 +195,9 @@ def _told(gap: Estimate | None, verdict: ControlVerdictWord) -> str:
     return f" ({percent(gap, sign='+')} relative, {words[verdict]})"
 
 
-def _first_freeze(row: Trained, spec: ScheduleSpec) -> str:
-    times = spec.schedule(row.first.num_blocks, NOMINAL_STEPS).freeze_times
-    return f"{100 * spec.pace * times[0]:.1f} %"
+def _first_freeze(row: Trained, spec: ScheduleSpec) -> float:
+    """When the first block freezes, as a share of the run; 1 and above is never."""
+    return spec.pace * spec.schedule(row.first.num_blocks, NOMINAL_STEPS).freeze_times[0]
 
 
 def _never_frozen(row: Trained) -> int:

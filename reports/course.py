@@ -8,8 +8,8 @@ import numpy as np
 
 from freezeout.perf.records import PHASES, Curve, Training
 from freezeout.perf.saving import level_ratio, measured_saving
-from reports.exclusive import epoch_times_s
-from reports.trained import Trained
+from reports.exclusive import Place, epoch_times_s, timed_by_place
+from reports.trained import Trained, has_diverged
 
 Clock = Literal["wall", "curve", "epochs"]
 """What tells the time: the wall clock of exclusive trials, the cost curve times steps, or the epochs alone."""
@@ -28,10 +28,7 @@ class Course:
 def courses(rows: Sequence[Trained]) -> tuple[Clock, list[Course]]:
     """The courses of trainings that compete with each other, all on the one clock that all of them have."""
     known = [(row, found) for row in rows if (found := mean_errors(row))]
-    for clock in CLOCKS:
-        times = [_times(row, clock) for row, _ in known]
-        if all(times):
-            break
+    clock, times = _on_one_clock([row for row, _ in known])
     return clock, [
         Course(
             row=row,
@@ -43,16 +40,34 @@ def courses(rows: Sequence[Trained]) -> tuple[Clock, list[Course]]:
     ]
 
 
-CLOCKS: tuple[Clock, ...] = ("wall", "curve", "epochs")
+def _on_one_clock(rows: Sequence[Trained]) -> tuple[Clock, list[dict[int, float] | None]]:
+    """The first clock that tells the time of all rows, and what it tells; wall clocks are those of one place."""
+    places = dict.fromkeys(here for row in rows for here in _alone(row))
+    for here in places:
+        walls = [_wall_times(_alone(row).get(here, [])) for row in rows]
+        if all(walls):
+            return "wall", walls
+    shares = [_curve_times(row) for row in rows]
+    if all(shares):
+        return "curve", shares
+    return "epochs", [{epoch: float(epoch) for epoch in _epochs(_whole(row))} for row in rows]
+
+
+def _alone(row: Trained) -> dict[Place, list[Training]]:
+    return timed_by_place(row.trainings, row.sessions)
 
 
 def mean_errors(row: Trained) -> dict[int, float]:
-    """Mean error in percent by epoch, where every seed that did not diverge was evaluated."""
-    seeds = [_errors(t) for t in row.trainings if t.eval_error_percent is not None]
-    if not seeds:
+    """Mean error in percent by epoch, where every seed that did not diverge was evaluated; a seed counts once."""
+    seeds = [[_errors(t) for t in runs] for runs in row.runs_by_seed if not has_diverged(runs)]
+    runs = [run for each in seeds for run in each]
+    if not runs:
         return {}
-    shared = set.intersection(*(set(each) for each in seeds))
-    return {epoch: float(np.mean([each[epoch] for each in seeds])) for epoch in sorted(shared)}
+    shared = set.intersection(*(set(each) for each in runs))
+    return {
+        epoch: float(np.mean([np.mean([run[epoch] for run in each]) for each in seeds]))
+        for epoch in sorted(shared)
+    }
 
 
 def _errors(training: Training) -> dict[int, float]:
@@ -63,35 +78,37 @@ def _errors(training: Training) -> dict[int, float]:
     }
 
 
-def _times(row: Trained, clock: Clock) -> dict[int, float] | None:
-    """Time at the end of every epoch, by epoch; None where this clock does not tell."""
-    epochs = [int(each["epoch"]) for each in row.first.history]
-    if clock == "epochs":
-        return {epoch: float(epoch) for epoch in epochs}
-    times = epoch_times_s(row.trainings) if clock == "wall" else _curve_times(row)
-    return dict(zip(epochs, times, strict=True)) if times else None
+def _whole(row: Trained) -> Training:
+    """A training that went to its end; one that diverged has epochs up to there only."""
+    return next(t for t in row.trainings if t.eval_error_percent is not None)
 
 
-def _curve_times(row: Trained) -> list[float] | None:
-    """Share of the baseline's step time that had been spent by the end of every epoch."""
-    steps = [int(each.get("steps") or 0) for each in row.first.history]
-    if not all(steps):
+def _epochs(training: Training) -> list[int]:
+    return [int(each["epoch"]) for each in training.history]
+
+
+def _wall_times(alone: Sequence[Training]) -> dict[int, float] | None:
+    times = epoch_times_s(alone)
+    return dict(zip(_epochs(alone[0]), times, strict=True)) if times else None
+
+
+def _curve_times(row: Trained) -> dict[int, float] | None:
+    """Share of the baseline's step time that had been spent by the end of every epoch; None if not known."""
+    whole = _whole(row)
+    steps = [int(each.get("steps") or 0) for each in whole.history]
+    if not all(steps) or (row.freezes and not (row.subject and row.subject.curve)):
         return None
-    share = row.first.epochs / row.asked_epochs
-    spent = [share * step / steps[-1] for step in steps]
-    if not row.freezes:
-        return spent
-    if row.subject is None or row.subject.curve is None:
-        return None
-    curve = without_noise(row.subject.curve)
-    return [
-        part * (1 - _saved_until(row, curve, step)) for part, step in zip(spent, steps, strict=True)
-    ]
+    share = whole.epochs / row.asked_epochs / whole.total_steps
+    spent = [share * step * (1 - _saved_until(row, step)) for step in steps]
+    return dict(zip(_epochs(whole), spent, strict=True))
 
 
-def _saved_until(row: Trained, curve: Curve, steps: int) -> float:
+def _saved_until(row: Trained, steps: int) -> float:
     """Share saved in the first `steps` steps: a run that ends there counts on as many more steps."""
+    if not row.freezes or row.subject is None or row.subject.curve is None:
+        return 0.0
     pace = row.spec.pace * row.first.total_steps / steps
+    curve = without_noise(row.subject.curve)
     return measured_saving(curve, replace(row.spec, pace=pace), steps).value
 
 

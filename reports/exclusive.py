@@ -10,6 +10,9 @@ from freezeout.perf.records import Session, Training
 from freezeout.perf.statistics import Estimate
 from reports.cases import place
 
+Place = tuple[object, ...]
+"""A machine with its versions and threads."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WholeRun:
@@ -49,12 +52,7 @@ def whole_run(
     trainings: Sequence[Training], baseline: Sequence[Training], sessions: Mapping[str, Session]
 ) -> WholeRun | None:
     """Exclusive trials against those of the baseline on the same machine; None where one has none."""
-    own = [t for t in trainings if is_timed(t)]
-    here = [place(sessions.get(t.session)) for t in own]
-    others = [t for t in baseline if is_timed(t) and place(sessions.get(t.session)) in here]
-    there = [place(sessions.get(t.session)) for t in others]
-    own = [t for t in own if place(sessions.get(t.session)) == there[0]] if there else []
-    others = [t for t in others if place(sessions.get(t.session)) == there[0]]
+    own, others = timed_alike(trainings, baseline, sessions)
     saved = _saved([t.wall_s or 0.0 for t in own], [t.wall_s or 0.0 for t in others])
     if saved is None:
         return None
@@ -69,11 +67,33 @@ def _saved(own: Sequence[float], others: Sequence[float]) -> Estimate | None:
     return Estimate(value=-more.value, low=-more.high, high=-more.low, n=more.n)
 
 
+def timed_by_place(
+    trainings: Sequence[Training], sessions: Mapping[str, Session]
+) -> dict[Place, list[Training]]:
+    """Trainings whose times count, by machine and threads: times of two places are never taken together."""
+    found: dict[Place, list[Training]] = {}
+    for each in trainings:
+        if is_timed(each):
+            found.setdefault(place(sessions.get(each.session)), []).append(each)
+    return found
+
+
+def timed_alike(
+    trainings: Sequence[Training], baseline: Sequence[Training], sessions: Mapping[str, Session]
+) -> tuple[list[Training], list[Training]]:
+    """Those of both whose times count, from the first place that has both; of neither where no place has."""
+    ours, theirs = (timed_by_place(each, sessions) for each in (trainings, baseline))
+    shared = next((here for here in theirs if here in ours), None)
+    return ([], []) if shared is None else (ours[shared], theirs[shared])
+
+
 def epoch_times_s(trainings: Sequence[Training]) -> list[float] | None:
-    """Mean seconds by the wall clock until the end of every epoch, of exclusive trials; None without any."""
-    rows = [
-        [float(epoch.get("wall_s") or 0.0) for epoch in t.history] for t in trainings if is_timed(t)
-    ]
+    """Mean seconds by the wall clock until the end of every epoch; None where the epochs have no times.
+
+    Args:
+        trainings: equal ones, timed in one place.
+    """
+    rows = [[float(epoch.get("wall_s") or 0.0) for epoch in t.history] for t in trainings]
     rows = [row for row in rows if row and all(row)]
     if not rows or len({len(row) for row in rows}) > 1:
         return None

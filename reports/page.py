@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from freezeout.perf.records import Session
 from freezeout.perf.saving import STANDARD
 from reports.block_tables import backward_times, kinds, worth
+from reports.claims import claims_table
 from reports.collection import Report
 from reports.device_tables import usage_table
 from reports.display import Table, levels, summary
@@ -28,8 +29,8 @@ from reports.training_table import training_table
 from reports.trust import trust, trust_table
 
 TONES = {
-    "good": ("AGREES", "WITHIN", "BEATS", "within", "worth it", "no doubt", "none found"),
-    "bad": ("DISAGREES", "BEYOND", "EXCEEDED", "LOSES", "diverged", "costs time"),
+    "good": ("AGREES", "WITHIN", "BEATS", "UPHELD", "within", "worth it", "no doubt", "none found"),
+    "bad": ("DISAGREES", "BEYOND", "EXCEEDED", "LOSES", "REFUTED", "diverged", "costs time"),
     "open": (
         "UNDECIDED",
         "CANNOT TELL",
@@ -40,7 +41,7 @@ TONES = {
         "dropped",
         "disturbed",
     ),
-    "absent": ("not ", "no ", "NO BUDGET", "unknown", "never freezes", "little", "–"),
+    "absent": ("not ", "no ", "NO BUDGET", "NOT TRIED", "unknown", "never freezes", "little", "–"),
 }
 """Beginnings of cells by how they are coloured; the first that fits counts."""
 NOTHING_DRAWN: Mapping[str, bytes] = MappingProxyType({})
@@ -75,6 +76,7 @@ def html(report: Report, drawn: Mapping[str, bytes] = NOTHING_DRAWN) -> str:
         usage=_filled(usage_table(report)),
         findings=findings(report),
         training=training_table(report) if report.trained else None,
+        claims=_filled(claims_table(report)),
         figures={key: _figure(plate, drawn) for key, plate in of_report(report).items()},
         subjects=[_section(subject, drawn) for subject in report.subjects],
         environments=[_environment(session) for session in report.sessions],

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from freezeout.perf.records import Session
 from reports.block_tables import backward_times, kinds, worth
+from reports.claims import claims_table
 from reports.collection import Report
 from reports.device_tables import usage_table
 from reports.display import Table, compact_levels, summary
@@ -61,6 +62,8 @@ def _sections(report: Report) -> Iterator[tuple[str, list[str]]]:
     yield "## Where the time goes", _all([usage_table(report)])
     yield "## Findings", _findings(report)
     yield "## Error after training", table(training_table(report)) if report.trained else []
+    claims = claims_table(report)
+    yield "## The published claims", table(claims) if claims.rows else []
     for subject in report.subjects:
         name = escaped(subject.label)
         if subject.worths:

@@ -9,7 +9,6 @@ from freezeout.perf.saving import disturbance, stopwatch_saving
 from reports import measured_tables
 from reports.collection import Report
 from reports.columns import frame, triple, triple_names, who
-from reports.exclusive import is_timed
 from reports.saving import Saving
 from reports.subject import Subject
 from reports.text import speed_factor
@@ -137,13 +136,25 @@ def _training(row: Trained) -> dict[str, Any]:
 def _saved(row: Trained) -> dict[str, Any]:
     saved = row.time_saved
     return (
-        triple("saved", saved.exact or saved.curve, "percent", 100)
+        triple("saved", row.saved, "percent", 100)
+        | {"saved_by": _source(row)}
+        | triple("curve_saved", saved.curve, "percent", 100)
         | triple("real_run_saved", saved.real, "percent", 100)
         | {"real_run_disturbed": saved.real_disturbed if saved.real else None}
         | {"calc_speedup_saved_percent": 100 * saved.published.value if saved.published else None}
         | {"flops_saved_percent": 100 * saved.flops.value if saved.flops else None}
         | triple("factor", speed_factor(row.saved) if row.saved else None, "times")
     )
+
+
+def _source(row: Trained) -> str | None:
+    """What tells the saving that budgets are held to."""
+    if row.saved is None:
+        return None
+    if row.is_saved_by_trials:
+        return "exclusive trials"
+    saved = row.time_saved
+    return "epochs" if saved.exact else "measured curve" if saved.curve else "real run"
 
 
 def _against_control(row: Trained) -> dict[str, Any]:
@@ -171,12 +182,13 @@ def _within_budget(row: Trained) -> dict[str, Any]:
 
 
 def _exclusive(row: Trained) -> dict[str, Any]:
-    whole, timed = row.whole_run, [t for t in row.trainings if is_timed(t)]
+    whole, timed = row.whole_run, row.timed
     count = len(timed)
     return (
         triple("whole_run_saved", whole.saved if whole else None, "percent", 100)
         | triple("exclusive_steps_saved", whole.steps_saved if whole else None, "percent", 100)
         | {"exclusive_trials": count, "trials": len(row.trainings)}
+        | {"exclusive_on": row.timed_on or None}
         | {"mean_step_time_s": sum(t.step_s for t in timed) / count if count else None}
         | {"mean_wall_time_s": sum(t.wall_s or 0.0 for t in timed) / count if count else None}
     )
@@ -189,6 +201,8 @@ TRAINING_COLUMNS = [
     *triple_names("above_baseline", "pp"),
     *triple_names("relative_increase", "percent"),
     *triple_names("saved", "percent"),
+    "saved_by",
+    *triple_names("curve_saved", "percent"),
     *triple_names("real_run_saved", "percent"),
     *("real_run_disturbed", "calc_speedup_saved_percent", "flops_saved_percent"),
     *triple_names("factor", "times"),
@@ -200,5 +214,5 @@ TRAINING_COLUMNS = [
     *("budget_verdict", "budget_seeds_needed", "budget_reason"),
     *triple_names("whole_run_saved", "percent"),
     *triple_names("exclusive_steps_saved", "percent"),
-    *("exclusive_trials", "trials", "mean_step_time_s", "mean_wall_time_s", "note"),
+    *("exclusive_trials", "trials", "exclusive_on", "mean_step_time_s", "mean_wall_time_s", "note"),
 ]

@@ -1,6 +1,6 @@
 """Trainings of one kind over their seeds: their error, what they save, and how they stand to what they compete with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -16,14 +16,16 @@ from freezeout.perf.error_budgets import (
 )
 from freezeout.perf.records import Config, ScheduleSpec, Session, Training
 from freezeout.perf.statistics import Estimate, difference
-from reports.exclusive import WholeRun, whole_run
+from reports.exclusive import WholeRun, timed_alike, timed_by_place, whole_run
+from reports.labels import machine
 from reports.subject import Subject
+from reports.task import task_key
 from reports.time_saved import TimeSaved, by_fewer_epochs, time_saved
 from reports.versus import Versus
 
 Kind = Literal["baseline", "schedule", "published steps", "stretched", "control"]
-"""An unfrozen run; one that freezes; one that counts its steps as published; one that freezes and takes the baseline's
-time (const_time); an unfrozen one of fewer epochs, that takes a schedule's time."""
+"""An unfrozen run; one that freezes; one that counts its steps as published; one that freezes and takes about the
+baseline's step time (const_time); an unfrozen one of fewer epochs, that takes about a schedule's step time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,9 @@ class Trained:
     """Name of the model."""
     trainings: tuple[Training, ...]
     baseline: "Trained | None" = None
-    """The unfrozen trainings to compare with; None for the baseline itself and without any."""
+    """The unfrozen trainings with true step counts to compare with; None for these themselves and without any."""
     control: "Trained | None" = None
-    """Of what freezes: the unfrozen trainings that took the same time; the baseline itself for what was stretched."""
+    """Of what freezes: the unfrozen trainings of about as much step time; the baseline for what was stretched."""
     subject: Subject | None = None
     """Model whose cost curve or real run gives the saving; None where none fits."""
     budgets: tuple[ErrorBudget, ...] = ERROR_BUDGETS
@@ -67,8 +69,8 @@ class Trained:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether nothing freezes and nothing was cut short."""
-        return self.kind == "baseline"
+        """Whether nothing freezes, nothing was cut short, and there is nothing that this is itself held against."""
+        return self.kind == "baseline" and self.baseline is None
 
     @property
     def freezes(self) -> bool:
@@ -79,7 +81,8 @@ class Trained:
     def title(self) -> str:
         """The schedule, and what is special about the run."""
         if self.kind == "control":
-            return f"baseline, {self.first.epochs} epochs"
+            counted = ", published steps" if self.spec.pace != 1 else ""
+            return f"baseline, {self.first.epochs} epochs{counted}"
         special = {"stretched": "stretched", "published steps": "published steps"}.get(self.kind)
         told = not special or self.spec.title.endswith(special)
         return self.spec.title if told else f"{self.spec.title}, {special}"
@@ -98,15 +101,23 @@ class Trained:
         parts = [f"{self.label} on {self.first.dataset}", epochs, f"lr {self.first.lr:g}"]
         return ", ".join([*parts, *filter(None, [self.setting])])
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for what is of one task on one machine."""
+        return self.label, task_key(self.first, self.asked_epochs)
+
+    @cached_property
+    def runs_by_seed(self) -> list[list[Training]]:
+        """The trainings, those of one seed together."""
+        found: dict[int, list[Training]] = {}
+        for training in self.trainings:
+            found.setdefault(training.seed, []).append(training)
+        return list(found.values())
+
     @cached_property
     def errors(self) -> tuple[float | None, ...]:
-        """Evaluation error of every seed in percent, None if it diverged; a seed trained twice counts once."""
-        found: dict[int, list[float]] = {}
-        for training in self.trainings:
-            known = found.setdefault(training.seed, [])
-            if training.eval_error_percent is not None:
-                known.append(training.eval_error_percent)
-        return tuple(sum(known) / len(known) if known else None for known in found.values())
+        """Evaluation error of every seed in percent, None if any run of it diverged; one trained twice counts once."""
+        return tuple(_error_of_seed(runs) for runs in self.runs_by_seed)
 
     @property
     def errors_percent(self) -> list[float]:
@@ -157,9 +168,34 @@ class Trained:
         return time_saved(self.subject, self.spec, self.first.total_steps, stretch)
 
     @property
+    def unlike_curve(self) -> tuple[str, ...]:
+        """Settings under which a step is not what a cost curve times: one batch, eager, no moving average."""
+        told = self.first.settings
+        accumulate, decay = told.get("accumulate") or 1, told.get("ema_decay")
+        found = {
+            "cuda_graph": bool(told.get("cuda_graph")),
+            f"accumulate {accumulate}": accumulate > 1,
+            f"ema_decay {decay}": decay is not None,
+        }
+        return tuple(name for name, holds in found.items() if holds)
+
+    @property
+    def steps_saved_alone(self) -> Estimate | None:
+        """Share of the baseline's step time saved, by exclusive trials of both."""
+        return self.whole_run.steps_saved if self.whole_run else None
+
+    @property
+    def is_saved_by_trials(self) -> bool:
+        """Whether exclusive trials tell the saving, since its steps are unlike those of the cost curve."""
+        return self.freezes and bool(self.unlike_curve) and self.steps_saved_alone is not None
+
+    @property
     def saved(self) -> Estimate | None:
-        """By the measured curve, or else by the real run: the saving that budgets are held to."""
-        return self.time_saved.measured
+        """The saving that budgets are held to: by the measured curve, or else the real run.
+
+        Where the steps are unlike those of the curve, by exclusive trials if there are any.
+        """
+        return self.steps_saved_alone if self.is_saved_by_trials else self.time_saved.measured
 
     @cached_property
     def whole_run(self) -> WholeRun | None:
@@ -168,9 +204,24 @@ class Trained:
             return None
         return whole_run(self.trainings, self.baseline.trainings, self.sessions)
 
+    @property
+    def timed(self) -> list[Training]:
+        """Trainings whose times count, of one place: that which the baseline's are from, if any is."""
+        against = self.baseline.trainings if self.baseline else self.trainings
+        own, _ = timed_alike(self.trainings, against, self.sessions)
+        return own or next(iter(timed_by_place(self.trainings, self.sessions).values()), [])
+
+    @property
+    def timed_on(self) -> str:
+        """The machine and threads of `timed`; empty where there are none."""
+        sessions = [self.sessions.get(each.session) for each in self.timed[:1]]
+        return ", ".join(f"{name}, {threads}" for name, _, threads in map(machine, sessions))
+
     @cached_property
     def judgement(self) -> ErrorJudgement:
-        """Whether the error is within the budget for what is saved."""
+        """Whether the error is within the budget for what is saved; no budget is for what saves nothing on purpose."""
+        if self.kind == "stretched":
+            return STRETCHED
         others = self.baseline.errors if self.baseline else ()
         return judge(self.spec, self.saved, self.errors, others, self.budgets)
 
@@ -196,6 +247,26 @@ class Trained:
         if self.saved is None:
             return "no cost curve or real run of this model with as many blocks"
         return None
+
+
+STRETCHED = ErrorJudgement(
+    verdict="NO BUDGET",
+    budget=None,
+    seeds_needed=None,
+    reason="stretched to about the baseline's step time: it is held against the baseline",
+    short="stretched",
+)
+"""What is said of every stretched run."""
+
+
+def has_diverged(runs: Sequence[Training]) -> bool:
+    """Whether any of these trainings did."""
+    return any(each.eval_error_percent is None for each in runs)
+
+
+def _error_of_seed(runs: Sequence[Training]) -> float | None:
+    known = [each.eval_error_percent for each in runs if each.eval_error_percent is not None]
+    return sum(known) / len(known) if len(known) == len(runs) else None
 
 
 def kind_of(training: Training) -> Kind:

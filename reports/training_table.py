@@ -1,9 +1,10 @@
 """Table: everything that was trained, its error, what it saved, and how it stands to baseline, control and budget."""
 
-from freezeout.perf.error_budgets import ErrorBudget, ErrorJudgement
+from freezeout.perf.error_budgets import ErrorJudgement
 from freezeout.perf.statistics import exactly
 from reports.collection import Report
 from reports.display import NONE, Table
+from reports.equal_time import in_brief
 from reports.exclusive import sharing
 from reports.text import NOT_MEASURED, amount, counted, percent, speed_factor, terse, times
 from reports.trained import Trained
@@ -16,12 +17,17 @@ NOTE = (
     "Mean error over seeds with its 95 % t interval; the column relative to baseline carries the "
     "baseline's uncertainty too (Welch). Exclusive and shared: trials that had the machine to themselves "
     "and that did not; the latter give an error and no time. Step time saved: share of the baseline's, by "
-    "the measured curve, and by the real run where there is one; unfrozen runs by their epochs. Predicted: "
-    "by the published estimate (calc_speedup; where it does not apply, its cost model) and by counted "
-    "FLOPs. Equal-time control: the unfrozen network, trained for fewer epochs so that it takes as long; "
-    "of a stretched run it is the baseline. Error budget: WITHIN and EXCEEDED where the whole interval "
-    "says so; more seeds: as many of each, if means and spreads stay. Whole run: wall-clock time of all "
-    "epochs, data and evaluation included, by exclusive trials; n = theirs and the baseline's."
+    "the measured curve, by the real run and by exclusive trials where there are any; unfrozen runs by "
+    "their epochs. A curve is of eager steps of one batch: of trainings with cuda_graph, accumulate or "
+    "ema_decay the exclusive trials stand first, and count. Predicted: by the published estimate "
+    "(calc_speedup; where it does not apply, its cost model) and by counted FLOPs. Equal-time control: "
+    "the unfrozen network, trained for whole epochs so that its step time is about the schedule's; "
+    "evaluation and data come on top and are not equal. Steps: the share of the baseline's step time that "
+    "the control and the schedule itself (own) took; whole run: the same of all its time, by exclusive "
+    "trials. Of a stretched run it is the baseline, which is also its test, so it has no budget. Error "
+    "budget: WITHIN and EXCEEDED where the whole interval says so; more seeds: as many of each, if means "
+    "and spreads stay. Whole run: wall-clock time of all epochs, data and evaluation included, by "
+    "exclusive trials; n = theirs and the baseline's."
 )
 
 
@@ -41,7 +47,7 @@ def _row(row: Trained) -> tuple[str, ...]:
         _whole(row),
         times(speed_factor(row.saved)) if row.saved else NOT_MEASURED,
         against(row) if row.freezes else NONE,
-        budget(row.judgement) if row.freezes else NONE,
+        budget(row.judgement) if row.freezes and row.kind != "stretched" else NONE,
         _predicted(row),
     )
 
@@ -68,11 +74,14 @@ def _relative(row: Trained) -> str:
 
 
 def _saved(row: Trained) -> str:
-    saved = row.time_saved
+    saved, alone = row.time_saved, row.steps_saved_alone if row.freezes else None
     lines = [percent(saved.exact or saved.curve)]
     if saved.real:
         disturbed = " (disturbed)" if saved.real_disturbed else ""
         lines.append(f"real run{disturbed} {percent(saved.real)}")
+    if alone:
+        trials = f"exclusive trials {terse(percent(alone))}"
+        lines = [trials, f"eager curve {lines[0]}"] if row.is_saved_by_trials else [*lines, trials]
     return "\n".join(lines)
 
 
@@ -85,7 +94,7 @@ def _predicted(row: Trained) -> str:
 
 
 def against(row: Trained) -> str:
-    """Verdict against the equal-time control, the gap, the control itself, and what it takes to tell."""
+    """Verdict against the equal-time control, the gap, the control, how equal it is, and what it takes to tell."""
     found = row.versus_control
     if found is None or row.control is None:
         return "not trained"
@@ -96,6 +105,7 @@ def against(row: Trained) -> str:
             found.verdict,
             *([terse(percent(found.gap, sign="+"))] if found.gap else []),
             f"{counted(row.control.first.epochs, 'epoch')}: {told}",
+            *in_brief(row),
             *filter(None, [found.outlook]),
         ]
     )
@@ -103,21 +113,8 @@ def against(row: Trained) -> str:
 
 def budget(found: ErrorJudgement) -> str:
     """Verdict on the error, the budget, and what it takes to tell."""
-    lines: list[str] = [found.verdict, *([limit(found.budget)] if found.budget else [])]
-    if found.verdict == "UNDECIDED" and found.seeds_needed:
-        lines.append(f"about {counted(found.seeds_needed, 'more seed')} of each")
-    return "\n".join(lines)
-
-
-def limit(found: ErrorBudget) -> str:
-    """A budget in a few words, such as `3 % up to 20 % saved`."""
-    margin = f" (+{fixed_percent(found.margin)} margin)" if found.margin else ""
-    return f"{fixed_percent(found.relative_error)}{margin} up to {fixed_percent(found.saved)} saved"
-
-
-def fixed_percent(share: float) -> str:
-    """A share as `3 %`, without needless decimals."""
-    return f"{100 * share:.4g} %"
+    limit = found.budget.title if found.budget else ""
+    return "\n".join(filter(None, [found.verdict, limit, found.outlook]))
 
 
 def _whole(row: Trained) -> str:

@@ -32,6 +32,7 @@ def trust(report: Report) -> list[str]:
         *_repeated(subjects),
         *_superseded(subjects),
         *_shared(report),
+        *_unlike_curve(report),
         *_lacking(report),
         *(f"{f.label}: {f.case} failed. {sentence(f.reason)}" for f in report.failures),
     ]
@@ -106,6 +107,25 @@ def _shared(report: Report) -> Iterator[str]:
             f"Of {counted(len(trainings), 'training')}, {joined(parts)}: each of them gives an error, "
             "only those that ran alone give a time."
         )
+
+
+def _unlike_curve(report: Report) -> Iterator[str]:
+    """Which trainings took steps that no cost curve here has timed."""
+    for row in report.trained:
+        if not row.freezes or not row.unlike_curve or row.time_saved.curve is None:
+            continue
+        told = f"{row.label}, {row.title}: trained with {joined(list(row.unlike_curve))}"
+        curve = percent(row.time_saved.curve)
+        if row.is_saved_by_trials:
+            yield (
+                f"{told}, which the cost curve is without; its saving is by exclusive trials, "
+                f"{percent(row.saved)}, where the curve says {curve}."
+            )
+        else:
+            yield (
+                f"{told}, but its saving of {curve} is by a cost curve without it and may be off; "
+                "exclusive trials of it and of the baseline would tell."
+            )
 
 
 def _lacking(report: Report) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Two arms of seeds held against each other: a schedule and the unfrozen trainings that took as long."""
+"""Two arms of seeds held against each other: a schedule and the unfrozen trainings of about as much step time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from freezeout.perf.error_budgets import ControlVerdictWord
+from freezeout.perf.error_budgets import LEAST_SEEDS, ControlVerdictWord
 from freezeout.perf.seeds import seeds_to_decide
 from freezeout.perf.statistics import Estimate
 from reports.text import counted, has_interval
@@ -41,6 +41,10 @@ class Versus:
             return "seeds diverged"
         if self.gap is None:
             return "no error above 0"
+        if self.gap.n < LEAST_SEEDS:
+            each = len(self.errors) == len(self.others)
+            arm = "one seed each" if each else "one seed of an arm"
+            return f"{arm} shows no spread: train at least {LEAST_SEEDS}"
         if not has_interval(self.gap):
             return "seeds show no spread"
         needed = self.seeds_needed

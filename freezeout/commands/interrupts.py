@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-INTERRUPTED = 130
-"""Exit code after an interruption, as shells have it for SIGINT."""
-
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:

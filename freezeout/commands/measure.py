@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from freezeout.commands.choices import add_measured_model, create_model, device_of
 from freezeout.commands.measure_schedules import measured_schedules
 from freezeout.commands.schedules import add_schedule
+from freezeout.dtypes import DTYPES
 from freezeout.options import option
-from freezeout.train.config import DTYPES
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="TEXT",
         dest="texts",
-        help="a schedule in words, such as 'linear 0.5 unscaled'; may be repeated",
+        help="a schedule in words, such as 'linear 0.5 unscaled', with pace=1.11 where it counts on more "
+        "steps than are taken (published: 1000 for 900); may be repeated",
     )
     group = parser.add_argument_group("measurement")
     option(group, "--batch_size", type=int, default=32, help="images a step (%(default)s)")

@@ -47,8 +47,9 @@ def schedule_from(text: str) -> "ScheduleSpec":
             raise ValueError
     except ValueError:
         raise ValueError(
-            f"`--schedule` is like 'cubic 0.8' or 'linear 0.5 unscaled', got {text!r}; "
-            f"the first word is one of {', '.join(HOW_SCALES)}."
+            f"`--schedule` is like 'cubic 0.8', 'linear 0.5 unscaled' or 'cubic 0.8 pace=1.11', got "
+            f"{text!r}; the first word is one of {', '.join(HOW_SCALES)}, and pace, at least 1, is the "
+            "steps that the schedule counts on over those that are taken."
         ) from None
     spec.schedule(num_blocks=2, total_steps=1)  # checks the values
     return spec

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from freezeout.duration import duration
 from freezeout.perf.clock import Clock, clock_for
 from freezeout.perf.curve import VISIT_STEPS
 from freezeout.perf.real import STEPS
 from freezeout.perf.statistics import MIN_ROUNDS
-from freezeout.train.sweep.left import duration
 
 if TYPE_CHECKING:
     from freezeout.perf.records import ScheduleSpec

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-import shutil
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from freezeout.commands.choices import device_of, models_package
-from freezeout.commands.interrupts import INTERRUPTED, sigterm_interrupts
+from freezeout.commands.interrupts import sigterm_interrupts
+from freezeout.exits import INTERRUPTED, SOME_FAILED
 from freezeout.options import option
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from freezeout.train.sweep.study import Study
     from freezeout.train.sweep.trial import Described
 
-SOME_FAILED = 1
 MOST_AT_ONCE = 1000
 """Trials that wait in a Ray cluster for a place."""
+CHANGED = "# Changed on the command line: "
+"""Begin of the lines that tell in a kept file what was changed on the command line."""
 EPILOG = """\
 CONFIG.toml:
   [sweep]         name, at_once, control = true (for each schedule the unfrozen baseline trained
@@ -29,11 +31,18 @@ CONFIG.toml:
   [train]         settings of every run as in `train`: dataset, batch_size, lr, dtype, ...,
                   also data_dir, image_size, device
   [models."NAME"] the same for one model
-  [timing]        curve_s, run_s (seconds a model, seconds a schedule), exclusive_seeds = [0]
+  [timing]        curve_s, run_s (seconds a model, seconds a schedule), exclusive_seeds = [0]:
+                  trained one at a time, so that their times count; with cuda_graph, accumulate,
+                  ema_decay or deterministic these decide how long controls and const_time runs
+                  are, for the cost curve is of steps without
   [[grid]]        lists of model, how_scale, t_0, scale_lr, const_time, epochs, seed,
                   published_steps: every combination; more than one [[grid]] adds up.
                   The unfrozen baseline of each is added.
-Started again with the same --out it goes on: nothing that is finished is run again.
+Started again with the same --out it goes on: nothing that is finished is run again, and lengths
+that were settled stay as they are (DIR/lengths.json). DIR/study.toml is the file, with what --set
+and --device changed in comments at its top. Other images under the same name want another --out.
+With --engine ray `at_once` of the file does not count, a trial takes a GPU or else a CPU for each of
+its threads, and a cost curve of whichever machine measured it decides for all of them.
 Examples are in bench/studies/. Exit codes: 0 all done, 1 some failed, 2 bad input, 130 interrupted.
 """
 
@@ -46,7 +55,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for results.jsonl, timing/ and trials/"
     )
-    option(parser, "--at_once", type=int, metavar="N", help="trials at a time (as in the file)")
+    option(
+        parser,
+        "--at_once",
+        type=int,
+        metavar="N",
+        help="trials at a time (as in the file; with --engine ray as many as there is room for)",
+    )
+    option(
+        parser,
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of each of these (the cores over --at-once; with --engine ray 1); those that run "
+        "one at a time choose themselves",
+    )
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),
@@ -79,12 +102,13 @@ def run(args: argparse.Namespace) -> int:
     at_once = _at_once(args, study, described)
     from freezeout.commands.sweep_lines import plan_lines, trial_lines
 
-    print(plan_lines(study, described, at_once), flush=True)
+    together = None if args.engine == "ray" and not args.at_once else at_once
+    print(plan_lines(study, described, together), flush=True)
     if args.plan:
         print(trial_lines(study, described))
         return 0
     with _locked(args.out):
-        shutil.copyfile(args.study, args.out / "study.toml")
+        _keep_study(args)
         return _conduct(args, study, described, at_once)
 
 
@@ -95,12 +119,28 @@ def _study(args: argparse.Namespace) -> "Study":
         raise ValueError(
             "`--out` is needed: the folder that keeps the results. `--plan` needs none."
         )
-    if args.at_once is not None and args.at_once < 1:
-        raise ValueError(f"`--at-once` must be at least 1, got {args.at_once}.")
+    for name in ("at_once", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"`--{name.replace('_', '-')}` must be at least 1, got {value}.")
     if args.address and args.engine != "ray":
         raise ValueError("`--address` goes with `--engine ray`.")
     device = [f"train.device={args.device}"] if args.device else []
     return read_study(args.study, [*args.changes, *device])
+
+
+def _keep_study(args: argparse.Namespace) -> None:
+    """Keep the file beside its results, with what was changed on the command line said at its top."""
+    from freezeout.train.files import replace_file
+
+    device = [f"--device {args.device}"] if args.device else []
+    asked = (" ".join(each.split()) for each in args.changes)
+    changes = [*(f"--set {shlex.quote(each)}" for each in asked), *device]
+    lines = args.study.read_text(encoding="utf-8").splitlines(keepends=True)
+    # The file may be the one that an earlier start kept.
+    own = [line for line in lines if not line.startswith(CHANGED)]
+    text = "".join([*(f"{CHANGED}{each}\n" for each in changes), *own])
+    replace_file(args.out / "study.toml", lambda file: file.write(text.encode()))
 
 
 def _described(args: argparse.Namespace, study: "Study") -> "list[Described]":
@@ -117,11 +157,16 @@ def _described(args: argparse.Namespace, study: "Study") -> "list[Described]":
 
 def _at_once(args: argparse.Namespace, study: "Study", described: "list[Described]") -> int:
     """Trials at a time: as asked for, else what the engine has room for."""
-    devices = {each.config.device for each in described}
-    suggested = _cores() if devices == {"cpu"} else 1
     if args.engine == "ray":
-        suggested = MOST_AT_ONCE  # the cluster itself starts as many as it has GPUs or cores for
-    return args.at_once or study.at_once or suggested
+        # The cluster itself starts as many as it has GPUs or cores for; the file speaks of one machine.
+        return args.at_once or MOST_AT_ONCE
+    devices = {each.config.device for each in described}
+    return args.at_once or study.at_once or (_cores() if devices == {"cpu"} else 1)
+
+
+def _threads(args: argparse.Namespace, at_once: int) -> int:
+    """Threads of a trial that is not alone."""
+    return args.threads or (1 if args.engine == "ray" else max(1, _cores() // at_once))
 
 
 def _cores() -> int:
@@ -189,7 +234,7 @@ def _setup(args: argparse.Namespace, described: "list[Described]", at_once: int)
         engine=_engine(args),
         session=new_session(device),
         at_once=at_once,
-        threads=max(1, _cores() // at_once),
+        threads=_threads(args, at_once),
         here=environment(device) if args.engine == "local" else None,
         say=lambda line: print(line, flush=True),
     )

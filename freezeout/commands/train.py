@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freezeout.commands.choices import device_of, models_package
-from freezeout.commands.interrupts import INTERRUPTED, sigterm_interrupts
+from freezeout.commands.interrupts import sigterm_interrupts
 from freezeout.commands.train_arguments import add_arguments
+from freezeout.exits import DIVERGED, DONE, INTERRUPTED
 from freezeout.schedule import calc_speedup
-from freezeout.train.config import TrainConfig
+from freezeout.train.config import BUILT, TrainConfig
 
 if TYPE_CHECKING:  # torch is loaded by `run`, so that --help is quick
     import torch
@@ -19,12 +20,7 @@ if TYPE_CHECKING:  # torch is loaded by `run`, so that --help is quick
     from freezeout.blocks import Blocks
     from freezeout.train.data import Data
 
-__all__ = ["DIVERGED", "INTERRUPTED", "add_arguments", "run"]
-
-BUILT = ("depth", "growth_rate", "dropout")
-"""Settings that a model may choose for itself."""
-DIVERGED = 3
-"""Exit code of a run whose loss is no longer a finite number."""
+__all__ = ["add_arguments", "run"]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(_interrupted(args.save), file=sys.stderr)
             return INTERRUPTED
-    return 0
+    return DONE
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -75,7 +71,8 @@ def _train(args: argparse.Namespace) -> None:
         config,
         speedup=speedup,
         save=args.save,
-        resume=_resumes(args),
+        resume=args.resume,
+        resume_if_any=args.resume_if_any,
         progress=_wants_progress(args),
         tensorboard=args.tensorboard,
         on_epoch=lambda record: print(epoch_line(record), flush=True),
@@ -97,14 +94,6 @@ def _data(args: argparse.Namespace, device: "torch.device") -> "Data":
         stratified=args.stratified,
         train_images=args.train_images,
     )
-
-
-def _resumes(args: argparse.Namespace) -> bool:
-    from freezeout.train.folder import has_checkpoint
-
-    if args.resume_if_any and args.save is None:
-        raise ValueError("--resume-if-any needs the folder of the run in --save.")
-    return args.resume or (args.resume_if_any and has_checkpoint(args.save))
 
 
 def _create(args: argparse.Namespace, data: "Data") -> Any:

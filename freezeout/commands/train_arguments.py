@@ -5,13 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from freezeout.commands.choices import MODEL_HELP, add_model_options
+from freezeout.dtypes import DTYPES
+from freezeout.exits import BAD_INPUT, DIVERGED, DONE, INTERRUPTED
 from freezeout.options import Parser, option, switch
 from freezeout.schedule import HOW_SCALES
-from freezeout.train.config import DTYPES, VALIDATES, TrainConfig
+from freezeout.train.config import VALIDATES, TrainConfig
+
+EPILOG = (
+    f"Exit codes: {DONE} done, {BAD_INPUT} bad input, {DIVERGED} diverged, {INTERRUPTED} interrupted "
+    "by Ctrl-C or SIGTERM (go on with --resume)."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `train`; build `parser` with `allow_abbrev=False`."""
+    parser.epilog = EPILOG
     _add_model_options(parser.add_argument_group("model"))
     _add_schedule_options(parser.add_argument_group("FreezeOut schedule"))
     _add_data_options(parser.add_argument_group("data"))

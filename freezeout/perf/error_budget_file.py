@@ -40,11 +40,20 @@ class ErrorBudget:
         return self.relative_error + self.margin
 
     @property
+    def allowed(self) -> str:
+        """The error that it allows, such as `at most +0 % (margin 1 %)`."""
+        margin = f" (margin {100 * self.margin:g} %)" if self.margin else ""
+        return f"at most +{100 * self.relative_error:g} %{margin}"
+
+    @property
+    def covered(self) -> str:
+        """The savings that it covers, such as `for savings up to 20 %`."""
+        return f"for savings up to {100 * self.saved:g} %"
+
+    @property
     def title(self) -> str:
         """Both sides of it, such as `at most +3 % for savings up to 20 %`."""
-        margin = f" (margin {100 * self.margin:g} %)" if self.margin else ""
-        allowed = f"at most +{100 * self.relative_error:g} %{margin}"
-        return f"{allowed} for savings up to {100 * self.saved:g} %"
+        return f"{self.allowed} {self.covered}"
 
     def is_for(self, spec: ScheduleSpec) -> bool:
         """Whether `spec` is of one of its families."""

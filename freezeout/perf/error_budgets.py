@@ -2,7 +2,8 @@
 
 A budget says: for savings up to `saved`, the mean error may be above the baseline's by the share `relative_error` of
 it. A schedule is held to one budget: of those for its family, the one with the smallest `saved` that is not below the
-schedule's saving. What saves more than every budget covers has NO BUDGET.
+schedule's saving. What saves more than every budget covers has NO BUDGET, and so has what is shown to save nothing:
+there is nothing to pay for.
 
 The line is `relative_error + margin`: that there is no loss can never be shown, only that a loss is smaller than
 something, and the margin is that something. Of the 95 % interval of the increase over seeds (`freezeout.perf.seeds`):
@@ -41,6 +42,8 @@ ErrorVerdictWord = Literal["WITHIN", "EXCEEDED", "UNDECIDED", "NO BUDGET"]
 ControlVerdictWord = Literal["BEATS", "LOSES", "CANNOT TELL"]
 LEAST_SEEDS = 2
 """A single seed decides nothing."""
+SAVES_NOTHING = "saves nothing"
+"""Short reason of NO BUDGET where a saving is shown not to be above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,15 @@ class ErrorJudgement:
     """More seeds of each arm until it is decided, if means and spreads stay; None if that is not known or no help."""
     reason: str
     """Why, in one clause with the numbers."""
+    short: str = ""
+    """What keeps it from being judged or decided, in a few words; empty where it is decided or more seeds decide it."""
+
+    @property
+    def outlook(self) -> str:
+        """What keeps it from being decided, or how many seeds more would decide it; empty where it is decided."""
+        if self.verdict == "UNDECIDED" and self.seeds_needed:
+            return f"about {self.seeds_needed} more seed{'s' * (self.seeds_needed > 1)} of each"
+        return self.short
 
 
 def judge(
@@ -73,23 +85,35 @@ def judge(
         budgets: to hold it to.
     """
     if spec.t_0 == 1.0:
-        return _judged("NO BUDGET", None, "nothing freezes, so there is no saving to pay for")
+        reason = "nothing freezes, so there is no saving to pay for"
+        return _judged("NO BUDGET", None, reason, "nothing freezes")
     if saved is None:
-        return _judged("UNDECIDED", None, "what it saves is not known, so neither is its budget")
+        unknown = "what it saves is not known"
+        return _judged("UNDECIDED", None, f"{unknown}, so neither is its budget", unknown)
+    if saved.high <= 0:
+        reason = f"it saves nothing ({_told(saved)}), so there is nothing to pay for"
+        return _judged("NO BUDGET", None, reason, SAVES_NOTHING)
     reached = _reached(spec, saved, budgets)
     found = [_held(each, spec, saved, errors, baseline_errors) for each in reached]
     increase = relative_increase(_known(errors), _known(baseline_errors))
     agree = len({_leaning(each.budget, increase) for each in found}) == 1
     needed = _most_needed(found) if agree else None
     if agree and len({each.verdict for each in found}) == 1:
-        return replace(found[0], seeds_needed=needed)
+        short = next((each.short for each in found if each.short), "")
+        return replace(found[0], seeds_needed=needed, short=short)
     return _between(found, saved, increase, needed)
 
 
 def _judged(
-    verdict: ErrorVerdictWord, budget: ErrorBudget | None, reason: str, seeds: int | None = None
+    verdict: ErrorVerdictWord,
+    budget: ErrorBudget | None,
+    reason: str,
+    short: str = "",
+    seeds: int | None = None,
 ) -> ErrorJudgement:
-    return ErrorJudgement(verdict=verdict, budget=budget, seeds_needed=seeds, reason=reason)
+    return ErrorJudgement(
+        verdict=verdict, budget=budget, seeds_needed=seeds, reason=reason, short=short
+    )
 
 
 def _known(errors: Sequence[float | None]) -> list[float]:
@@ -115,10 +139,10 @@ def _held(
     """The verdict by one budget."""
     if budget is None:
         reason = f"no budget for {family(spec)} covers a saving of {_told(saved)}"
-        return _judged("NO BUDGET", None, reason)
+        return _judged("NO BUDGET", None, reason, "saves more than any budget covers")
     if doubt := _doubt(errors, baseline_errors):
-        verdict, why = doubt
-        return _judged(verdict, budget, why)
+        verdict, why, short = doubt
+        return _judged(verdict, budget, why, short)
     own, other = _known(errors), _known(baseline_errors)
     increase = relative_increase(own, other)
     assert increase is not None, "what makes it None is a doubt"
@@ -129,24 +153,28 @@ def _held(
         return _judged("EXCEEDED", budget, reason, seeds=0)
     needed = seeds_to_decide(own, other, budget.line)
     if needed is None:
-        reason = f"{reason}; {_why_unknown(increase)}"
+        short = _why_unknown(increase)
+        return _judged("UNDECIDED", budget, f"{reason}; {short}", short)
     return _judged("UNDECIDED", budget, reason, seeds=needed)
 
 
 def _doubt(
     errors: Sequence[float | None], baseline_errors: Sequence[float | None]
-) -> tuple[ErrorVerdictWord, str] | None:
-    """The verdict that does not need any interval, and why; None if there is none."""
+) -> tuple[ErrorVerdictWord, str, str] | None:
+    """The verdict that does not need any interval, why, and that in a few words; None if there is none."""
     lost, others_lost = (len(each) - len(_known(each)) for each in (errors, baseline_errors))
     told = f"{lost} of {len(errors)} seeds diverged, {others_lost} of {len(baseline_errors)} of the baseline's"
     if not errors or not baseline_errors:
-        return "UNDECIDED", "no baseline was trained alike" if errors else "nothing was trained"
+        lacking = "no baseline was trained alike" if errors else "nothing was trained"
+        return "UNDECIDED", lacking, lacking
     if lost == len(errors) >= LEAST_SEEDS and not others_lost:
-        return "EXCEEDED", told
+        return "EXCEEDED", told, ""
     if lost or others_lost:
-        return "UNDECIDED", f"{told}, and what diverged has no error to compare"
+        compared = "and what diverged has no error to compare"
+        return "UNDECIDED", f"{told}, {compared}", "seeds diverged"
     if not any(baseline_errors):
-        return "UNDECIDED", "the baseline's error is 0, and nothing is relative to that"
+        nothing = "the baseline's error is 0"
+        return "UNDECIDED", f"{nothing}, and nothing is relative to that", nothing
     return None
 
 
@@ -168,7 +196,8 @@ def _between(
     )
     increased = f"error {_told(increase, '+')} relative to the baseline's; " if increase else ""
     reason = f"{increased}its saving of {_told(saved)} reaches several budgets: {told}"
-    return _judged("UNDECIDED", found[0].budget, reason, seeds=needed)
+    short = "its saving reaches several budgets"
+    return _judged("UNDECIDED", found[0].budget, reason, short, seeds=needed)
 
 
 def _most_needed(found: Sequence[ErrorJudgement]) -> int | None:

@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from freezeout.dtypes import DTYPES, Dtype
 from freezeout.schedule import HowScale, Schedule, const_time_epochs
 
-Dtype = Literal["fp32", "tf32", "bf16", "fp16"]
 Validate = Literal["valid", "test", "none"]
-DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 VALIDATES: tuple[Validate, ...] = get_args(Validate)
+BUILT = ("depth", "growth_rate", "dropout")
+"""Settings that a model may choose for itself: the run has those that it was really built with."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,8 @@ def replace_file(
 ) -> None:
     """Write a file beside `path`, force it to the disk, then put it in the place of `path`.
 
-    An interruption at any moment, by a signal or a power cut, leaves the old file whole.
+    An interruption at any moment, by a signal or a power cut, leaves the old file whole. One that arrives as an
+    exception between the two renamings still ends with the new file in its place.
 
     Args:
         path: the file to be replaced.
@@ -39,17 +40,20 @@ def replace_file(
     Raises:
         ValueError: the file cannot be written, for want of space or of permission.
     """
-    fresh = pending(path)
+    fresh, is_whole = pending(path), False
     try:
         try:
             with fresh.open("wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
+            is_whole = True
             if keep_as is not None and path.exists():
                 path.replace(keep_as)
             fresh.replace(path)
         finally:
+            if is_whole and not path.exists():
+                fresh.replace(path)
             fresh.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:

@@ -54,6 +54,7 @@ def train(
     speedup: float = 0.0,
     save: Path | None = None,
     resume: bool = False,
+    resume_if_any: bool = False,
     progress: bool = False,
     tensorboard: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
@@ -74,6 +75,7 @@ def train(
         save: folder for metrics.jsonl, last.pt, previous.pt and best.pt, locked against other
             processes meanwhile; None keeps nothing.
         resume: go on after the last whole epoch in `save`.
+        resume_if_any: the same if `save` holds a checkpoint, else start.
         progress: show a bar on stderr; needs tqdm.
         tensorboard: show the epochs to TensorBoard in `save`/tensorboard; needs tensorboard.
         on_epoch: called with the record of each epoch once it is saved.
@@ -85,14 +87,14 @@ def train(
     """
     epochs = config.run_epochs(speedup)
     _check(module, data, config)
-    _check_folder(save, resume, tensorboard)
+    _check_folder(save, resume, resume_if_any, tensorboard)
     with ExitStack() as stack:
         stack.enter_context(numerics(config.dtype, data.device, deterministic=config.deterministic))
         run = Run(module, blocks, data, config, epochs)
         folder = None
         if save is not None:
             folder = stack.enter_context(RunFolder(save, run.fingerprint()))
-        records = _begin(run, folder, resume)
+        records = _begin(run, folder, resume, resume_if_any)
         log = None
         if save is not None and tensorboard:
             log = EventLog(save / "tensorboard", records, _rates(run))
@@ -111,8 +113,12 @@ def train(
     return _result(config, records)
 
 
-def _check_folder(save: Path | None, resume: bool, tensorboard: bool) -> None:
-    for name, wanted in (("resume", resume), ("tensorboard", tensorboard)):
+def _check_folder(save: Path | None, resume: bool, resume_if_any: bool, tensorboard: bool) -> None:
+    for name, wanted in (
+        ("resume", resume),
+        ("resume_if_any", resume_if_any),
+        ("tensorboard", tensorboard),
+    ):
         if wanted and save is None:
             raise ValueError(f"`{name}` needs the folder of the run in `save`.")
     if save is not None and resume and not has_checkpoint(save):
@@ -137,11 +143,16 @@ def _check(module: nn.Module, data: Data, config: TrainConfig) -> None:
         raise ValueError(f"The module is on {names}, the data are on {data.device}.")
 
 
-def _begin(run: Run, folder: RunFolder | None, resume: bool) -> list[EpochRecord]:
-    """Make the folder ready, take over a checkpoint, return the records of the epochs done."""
+def _begin(
+    run: Run, folder: RunFolder | None, resume: bool, resume_if_any: bool
+) -> list[EpochRecord]:
+    """Make the folder ready, take over a checkpoint, return the records of the epochs done.
+
+    Whether there is one is asked only here, where the folder is locked: until then another process may write it.
+    """
     if folder is None:
         return []
-    if not resume:
+    if not resume and not (resume_if_any and has_checkpoint(folder.path)):
         folder.start()
         return []
     path, state = folder.resume()

@@ -1,6 +1,5 @@
 """The state of a run: model, optimizer, schedule, moving average and random generators."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -73,7 +72,7 @@ class Run:
         self.scheduler = FreezeOutLR(
             self.optimizer,
             blocks,
-            total_steps=epochs * _scheduled_epoch_steps(data, config),
+            total_steps=epochs * _epoch_steps(_scheduled_images(data, config), config),
             t_0=config.t_0,
             how_scale=config.how_scale,
             scale_lr=config.scale_lr,
@@ -141,14 +140,12 @@ def _epoch_steps(images: int, config: TrainConfig) -> int:
     return len(step_sizes(images, config.batch_size, config.accumulate))
 
 
-def _scheduled_epoch_steps(data: Data, config: TrainConfig) -> int:
-    """Steps of an epoch as the schedule counts them.
+def _scheduled_images(data: Data, config: TrainConfig) -> int:
+    """Images of an epoch as the schedule counts them.
 
-    The published code assumes 1000 of them, which is right without its validation split; with it an epoch has 900.
+    The published code assumes 1000 steps of 50, which is right without its validation split; with it an epoch has 900.
     """
-    if not config.published_steps:
-        return _epoch_steps(len(data.train), config)
-    return math.ceil(math.ceil(data.published_count / config.batch_size) / config.accumulate)
+    return data.published_count if config.published_steps else len(data.train)
 
 
 def _check_capture(data: Data, config: TrainConfig, *, has_graph: bool) -> None:
@@ -159,8 +156,10 @@ def _check_capture(data: Data, config: TrainConfig, *, has_graph: bool) -> None:
             f"`cuda_graph` captures steps of one batch, and `accumulate` is {config.accumulate}; "
             "use larger batches or leave one of the two out."
         )
-    if config.batch_size > len(data.train):
+    images = len(data.train)
+    sizes = step_sizes(images, config.batch_size, config.accumulate)
+    if [config.batch_size] not in sizes:
         raise ValueError(
-            f"`cuda_graph` captures steps of `batch_size` images, and of {config.batch_size} asked for "
-            f"there are {len(data.train)}; use smaller batches."
+            f"`cuda_graph` captures steps of `batch_size` images, which is {config.batch_size}, and the "
+            f"{images} images make one batch of {sizes[0][0]}; use smaller batches."
         )

@@ -40,8 +40,9 @@ def caption(report: Report) -> str:
     """What the lines are, and what tells the time."""
     clocks = {clock for clock, _ in panels(report).values()}
     told = {
-        "wall": "Wall-clock time, data and evaluation included, is from exclusive trials alone; the errors "
-        "are of all seeds.",
+        "wall": "Wall-clock time, data and evaluation included, is from exclusive trials alone, all of one "
+        "machine with as many threads; the errors are of all seeds. Controls and stretched runs are equal in "
+        "step time, so by this clock they may end apart.",
         "curve": "Not every schedule has an exclusive trial, so time is that of the training steps by the "
         "cost curve, as a share of the baseline's; trials that shared the machine tell no time.",
         "epochs": "There is neither an exclusive trial nor a cost curve for every schedule, so only epochs "

@@ -15,7 +15,7 @@ Fill = Literal["full", "left", "bottom"]
 FILLS: dict[Kind, Fill] = {"stretched": "left", "published steps": "bottom"}
 DASHES: dict[Kind, str] = {"control": "--", "stretched": "-.", "published steps": ":"}
 KINDS: dict[Kind, str] = {
-    "stretched": "stretched to the baseline's time (const_time)",
+    "stretched": "stretched to about the whole step time",
     "published steps": "steps counted as published",
 }
 """Kinds of run that share the colour of a schedule, in the legend's words."""
@@ -72,7 +72,7 @@ def handles(
     whole.set(marker="*", markersize=11)
     found = [whole]
     if any(row.baseline and not row.freezes for row in rows):
-        name = "baseline, fewer epochs (equal-time control)"
+        name = "baseline, fewer epochs (equal step time)"
         found.append(Line2D([], [], color=theme.ink, ls="--", marker="o", markersize=5, label=name))
     for spec in specs(rows):
         colour, marker = _hue(spec, report, theme)

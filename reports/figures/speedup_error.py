@@ -24,12 +24,17 @@ CAPTION = (
     "Step time saved (horizontal) against the mean evaluation error above the baseline's (vertical). "
     "Filled: by the measured curve; hollow, on the same line: as the published estimate predicted it. "
     "Bars: 95 % intervals, t over seeds and bootstrap over rounds; an arrow at the edge where one goes on. "
-    "Dots beside a bar: single seeds. Dashed, with its band: the unfrozen network trained for fewer epochs. "
-    "Freezing is worth it only below that line. Steps: the Pareto front of freezing, by means. Shaded: "
-    "error budgets, a dotted edge where a margin is allowed on top."
+    "No vertical bar: one seed of it or of the baseline, or no spread, so the interval is unbounded; no "
+    "horizontal one: calculated, or a single exclusive trial. Dots beside a bar: single seeds. Dashed, with its "
+    "band: the unfrozen network trained for fewer epochs, its step time by their number. Freezing is worth it "
+    "only below that line. Steps: the Pareto front of freezing, by means. Shaded: error budgets, a dotted edge "
+    "where a margin is allowed on top; each schedule is held to the narrowest region of its family alone, so a "
+    "point inside a wider one need not keep its budget. Ringed: EXCEEDED its budget. Stretched runs have none."
 )
 SEEDS_INCHES = 0.12
 """How far left of their mean the single seeds stand, to be seen beside its interval."""
+RING = 14
+"""Size of the ring around what exceeds its budget."""
 LABELS = 0.3
 """Share of the panel's height below the lowest point, for the names of the budgets."""
 
@@ -84,12 +89,7 @@ def _budgets(axes: Axes, budgets: Sequence[ErrorBudget], theme: Theme) -> None:
 
 
 def _budget_name(budget: ErrorBudget) -> str:
-    margin = f" (+{100 * budget.margin:g} %)" if budget.margin else ""
-    lines = [
-        f"≤ {100 * budget.relative_error:g} %{margin}",
-        f"up to {100 * budget.saved:g} % saved",
-    ]
-    return "\n".join([*lines, *budget.schedules])
+    return "\n".join([budget.allowed, budget.covered, *budget.schedules])
 
 
 def _fewer_epochs(axes: Axes, unfrozen: Sequence[Point], theme: Theme) -> bool:
@@ -145,6 +145,14 @@ def _draw(axes: Axes, point: Point, theme: Theme, *, banded: bool) -> None:
         markerfacecoloralt=theme.paper, markersize=_size(row), zorder=3.5, gid="mean",
         mec=style.colour if style.fill != "full" else theme.paper,
     )  # fmt: skip
+    if is_exceeded(row):
+        axes.plot([x], [y], "o", color=theme.ink, markersize=RING, fillstyle="none", mew=1.6, zorder=3.6,
+                  gid="exceeded")  # fmt: skip
+
+
+def is_exceeded(row: Trained) -> bool:
+    """Whether its error is shown to be above its budget."""
+    return row.freezes and row.judgement.verdict == "EXCEEDED"
 
 
 def _size(row: Trained) -> float:
@@ -177,7 +185,7 @@ def _frame(axes: Axes, task: str, rows: Sequence[Trained], theme: Theme) -> None
     axes.set_ylabel("error above the baseline's, % of it")
     epochs, reference = rows[0].asked_epochs, rows[0].reference_percent
     above = axes.secondary_xaxis("top", functions=_scales(epochs, -epochs))
-    above.set_xlabel("epochs without freezing in the same time", fontsize=9)
+    above.set_xlabel("epochs without freezing in the same step time", fontsize=9)
     above.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     if reference:
         second = axes.secondary_yaxis("right", functions=_scales(reference, reference))
@@ -211,5 +219,10 @@ def _legend(
     found.append(
         Line2D([], [], color=theme.muted, lw=2.5, alpha=0.55, label="Pareto front of freezing")
     )
-    found.append(Patch(color=theme.green, alpha=0.25, lw=0, label="within an error budget"))
+    name = "an error budget (the narrowest of its family counts)"
+    found.append(Patch(color=theme.green, alpha=0.25, lw=0, label=name))
+    if any(map(is_exceeded, rows)):
+        ring = Line2D([], [], color=theme.ink, ls="none", marker="o", label="EXCEEDED its budget")
+        ring.set(markersize=11, fillstyle="none", markeredgewidth=1.6)
+        found.append(ring)
     figure.legend(handles=found, loc="outside lower left", ncols=2)

@@ -2,14 +2,14 @@
 
 from freezeout.perf.statistics import Estimate
 from reports.gate.errors import ErrorRow
-from reports.text import counted, percent
+from reports.text import percent
 
 UNKNOWN = "–"
 
 
 def errors(row: ErrorRow) -> str:
     """Mean errors without and with freezing, such as `25.10 % → 25.62 %`."""
-    means = zip(row.seeds, (row.unfrozen_percent, row.error_percent), strict=True)
+    means = zip(row.seeds, (row.unfrozen_percent, row.trained.error_percent), strict=True)
     return " → ".join(_mean(mean) if mean else "diverged" if n else UNKNOWN for n, mean in means)
 
 
@@ -19,12 +19,12 @@ def _mean(error: Estimate) -> str:
 
 def increase(row: ErrorRow) -> str:
     """How much of the error without freezing was added."""
-    return _share(row.increase, sign="+")
+    return _share(row.trained.relative_increase, sign="+")
 
 
 def saved(row: ErrorRow) -> str:
     """Share of step time."""
-    return _share(row.saved)
+    return _share(row.trained.saved)
 
 
 def _share(share: Estimate | None, sign: str = "") -> str:
@@ -43,8 +43,8 @@ def seeds(row: ErrorRow) -> str:
 
 def outlook(row: ErrorRow) -> str:
     """How many more seeds would decide an undecided row; empty if it is decided or that is not known."""
-    needed = row.judgement.seeds_needed if row.verdict == "UNDECIDED" else None
-    return f"about {counted(needed, 'more seed')} of each would decide it" if needed else ""
+    undecided = row.verdict == "UNDECIDED" and row.judgement.seeds_needed
+    return f"{row.judgement.outlook} would decide it" if undecided else ""
 
 
 def told(row: ErrorRow) -> str:

@@ -1,6 +1,6 @@
 """The error side of the gate: whether the candidate's trainings keep the budget for what their schedules save."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from freezeout.perf.error_budgets import ErrorBudget, ErrorJudgement, ErrorVerdictWord
@@ -17,20 +17,34 @@ ERROR_VERDICTS: tuple[ErrorVerdictWord, ...] = ("EXCEEDED", "UNDECIDED", "NO BUD
 class ErrorRow:
     """One schedule of one task, over its seeds. It has a say of its own: no baseline of the gate speaks for it."""
 
-    task: str
-    """What was trained, on what and for how long."""
-    schedule: str
-    seeds: tuple[int, int]
-    """Of the unfrozen trainings and of the schedule; diverged ones included."""
-    unfrozen_percent: Estimate | None
-    """Mean error without freezing; None where nothing was trained alike, or all of it diverged."""
-    error_percent: Estimate | None
-    """Mean error; None if all seeds diverged."""
-    increase: Estimate | None
-    """Of the mean error, as a share of that without freezing."""
-    saved: Estimate | None
-    """Share of step time."""
-    judgement: ErrorJudgement
+    trained: Trained
+    """Its trainings, with those without freezing."""
+
+    @property
+    def task(self) -> str:
+        """What was trained, on what and for how long."""
+        return self.trained.task
+
+    @property
+    def schedule(self) -> str:
+        """The schedule, and what is special about the run."""
+        return self.trained.title
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """Of the unfrozen trainings and of the schedule; diverged ones included."""
+        other = self.trained.baseline
+        return len(other.errors) if other else 0, len(self.trained.errors)
+
+    @property
+    def unfrozen_percent(self) -> Estimate | None:
+        """Mean error without freezing; None where nothing was trained alike, or all of it diverged."""
+        return self.trained.baseline.error_percent if self.trained.baseline else None
+
+    @property
+    def judgement(self) -> ErrorJudgement:
+        """Whether it keeps its budget, and why."""
+        return self.trained.judgement
 
     @property
     def verdict(self) -> ErrorVerdictWord:
@@ -48,21 +62,5 @@ def error_rows(records: Sequence[Record], budgets: Sequence[ErrorBudget]) -> tup
     """
     if not any(isinstance(record, Training) for record in records):
         return ()
-    rows = list(_rows(collect(records, budgets).trained))
+    rows = [ErrorRow(trained=each) for each in collect(records, budgets).trained if each.freezes]
     return tuple(sorted(rows, key=lambda row: ERROR_VERDICTS.index(row.verdict)))
-
-
-def _rows(trained: Sequence[Trained]) -> Iterator[ErrorRow]:
-    for each in trained:
-        if each.freezes:
-            other = each.baseline
-            yield ErrorRow(
-                task=each.task,
-                schedule=each.title,
-                seeds=(len(other.errors) if other else 0, len(each.errors)),
-                unfrozen_percent=other.error_percent if other else None,
-                error_percent=each.error_percent,
-                increase=each.relative_increase,
-                saved=each.saved,
-                judgement=each.judgement,
-            )

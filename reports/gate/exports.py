@@ -83,9 +83,9 @@ def _error_row(row: ErrorRow) -> dict[str, Any]:
         "verdict": row.verdict,
         "budget": asdict(budget) if budget else None,
         "unfrozen_percent": _estimate(row.unfrozen_percent),
-        "error_percent": _estimate(row.error_percent),
-        "relative_increase": _estimate(row.increase),
-        "saved": _estimate(row.saved),
+        "error_percent": _estimate(row.trained.error_percent),
+        "relative_increase": _estimate(row.trained.relative_increase),
+        "saved": _estimate(row.trained.saved),
         "unfrozen_seeds": row.seeds[0],
         "seeds": row.seeds[1],
         "seeds_needed": row.judgement.seeds_needed,
@@ -134,12 +134,12 @@ def _benchmark(row: Row) -> dict[str, Any]:
 
 def _errors(decision: Decision) -> Iterator[dict[str, Any]]:
     for row in decision.errors:
-        if row.error_percent is not None:
+        if row.trained.error_percent is not None:
             yield {
                 "name": f"{row.task}: error of {row.schedule}",
                 "unit": "%",
-                "value": row.error_percent.value,
-                **_range(row.error_percent.half_width),
+                "value": row.trained.error_percent.value,
+                **_range(row.trained.error_percent.half_width),
                 "extra": f"{row.verdict}, {row.seeds[1]} seeds",
             }
 

@@ -29,6 +29,7 @@ SOURCES = {
             parser.addoption("--benchmark", action="store_true")
             parser.addoption("--device", default="none")
             parser.addoption("--results")
+            parser.addoption("--error-budgets")
         """,
     "bench/test_bench.py": """
         import json, os, pathlib, time
@@ -39,6 +40,7 @@ SOURCES = {
             note = {
                 "who": freezeout.WHO, "file": freezeout.__file__, "bench": __file__, "pid": os.getpid(),
                 "at": time.monotonic(), "kind": "curve", "benchmark": option.benchmark, "device": option.device,
+                "error_budgets": option.error_budgets,
             }
             if freezeout.WHO == "silent":
                 os._exit(9)
@@ -186,6 +188,21 @@ def test_both_commits_run_in_turns_on_their_own_code(
         assert f"| {name} | `{hashed}` | passed | {name}.jsonl |" in written
     assert page.read_text(encoding="utf-8") == f"before\n{written}"
     assert "pair: pass: by the gate" in done.stdout
+
+
+@pytest.mark.parametrize("option", [["--error-budgets=own.toml"], ["--error-budgets", "own.toml"]])
+def test_error_budgets_are_those_of_the_bench_the_report_and_the_gate(
+    pair, repository, tmp_path, option
+):
+    out, folder = tmp_path / "out", repository / "results"
+    folder.mkdir()
+    (folder / "own.toml").touch()
+    done = pair("--base", "main", "--turns", "1", "--out", out, "--", "-q", *option, folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    file = str(folder / "own.toml")
+    assert [note["error_budgets"] for note in notes(out).values()] == [file, file]
+    for each in ("report", "gate"):
+        assert arguments_of(out / each)[-4:] == ["--error-budgets", file, "--out", str(out / each)]
 
 
 def test_code_that_is_not_the_commits_own_is_refused(pair, tmp_path, python_with_checkout):
@@ -355,6 +372,10 @@ def test_a_commit_can_be_held_against_itself_past_uncommitted_work(pair, reposit
         (["--base", "main", "--out", "freezeout"], "freezeout exists; nothing is overwritten"),
         (["--base", "main", "--", "--results=x"], "--results=x is set by the pair"),
         (["--base", "main", "--", "--resume"], "--resume is set by the pair"),
+        (
+            ["--base", "main", "--", "--error-budgets", "x.toml"],
+            "--error-budgets x.toml is no file",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from freezeout.numerics import DTYPES, autocast, grad_scaler, no_half_missing, numerics
+from freezeout.dtypes import DTYPES
+from freezeout.numerics import autocast, grad_scaler, no_half_missing, numerics
 
 CPU = torch.device("cpu")
 

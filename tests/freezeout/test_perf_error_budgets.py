@@ -140,6 +140,29 @@ def test_where_the_saving_may_have_either_of_two_budgets_both_must_agree(saved, 
         assert "reaches several budgets" in found.reason
 
 
+@pytest.mark.parametrize(
+    ("saved", "verdict"),
+    [(exactly(0.0), "NO BUDGET"), (saving(-0.05), "NO BUDGET"), (saving(0.0), "WITHIN")],
+    ids=["exactly nothing", "time lost", "perhaps nothing"],
+)
+def test_what_is_shown_to_save_nothing_has_nothing_to_pay_for(saved, verdict):
+    found = judge(CUBIC, saved, times(0.95), BASELINE)
+    assert found.verdict == verdict
+    assert (found.short == "saves nothing") == (verdict == "NO BUDGET")
+
+
+def test_the_outlook_is_the_number_of_seeds_or_else_the_reason_in_short():
+    noisy, unlike = [25.2, 24.6, 24.9], [25.0, None, 25.1]
+    more = judge(CUBIC, exactly(0.09), noisy, BASELINE)
+    assert more.outlook == f"about {more.seeds_needed} more seeds of each"
+    assert judge(CUBIC, exactly(0.09), unlike, BASELINE).outlook == "seeds diverged"
+    assert judge(CUBIC, exactly(0.09), [25.0], BASELINE).outlook.startswith("one seed shows no")
+    assert (
+        judge(CUBIC, exactly(0.9), noisy, BASELINE).outlook == "saves more than any budget covers"
+    )
+    assert judge(CUBIC, exactly(0.15), times(0.95), BASELINE).outlook == ""
+
+
 def test_seeds_help_where_both_budgets_will_agree_in_the_end():
     noisy = [25.2, 24.6, 24.9]
     found = judge(CUBIC, saving(0.098), noisy, BASELINE)

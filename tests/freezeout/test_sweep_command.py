@@ -1,7 +1,9 @@
 """The command `sweep` as a whole: a tiny network on the digits at 8 x 8 pixels."""
 
 import dataclasses
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from filelock import FileLock
 from freezeout.cli import main
 from freezeout.perf.records import Curve, Failed, Run, ScheduleSpec, Session, Training
 from freezeout.perf.results import read
-from freezeout.train.sweep import local
+from freezeout.train.sweep import lengths, local, ray_engine
 from freezeout.train.sweep.engine import Outcome, last_line
 
 ROOT = Path(__file__).parents[2]
@@ -212,9 +214,10 @@ def test_timing_controls_and_stretched_runs(sweep, results):
     assert {t.seed for t in trainings if t.exclusive} == {1}
     saved = measured(curve)
     controls = [t for t in trainings if t.control_of]
+    epochs = max(1, round(4 * (1 - saved)))
     assert [(t.control_of, t.schedule, t.epochs) for t in controls] == [
-        (CUBIC, BASELINE, max(1, round(4 * (1 - saved))))
-    ] * 2
+        (CUBIC, BASELINE, epochs)
+    ] * (2 if epochs < 4 else 0)
     stretched = [t for t in trainings if t.const_time]
     assert {(t.epochs, t.asked_epochs) for t in stretched} == {(round(4 / (1 - saved)), 4)}
     assert all(len(t.history) == t.epochs for t in trainings)
@@ -229,6 +232,172 @@ def measured(curve):
     from freezeout.perf.saving import measured_saving
 
     return max(0.0, measured_saving(curve, CUBIC).value)
+
+
+GATHERED = (
+    "[sweep]\ncontrol = true\n" + UNTIMED + "exclusive_seeds = [1]\n" + TRAIN + "accumulate = 2\n"
+)
+
+
+def test_steps_that_no_cost_curve_is_of_are_timed_by_trainings_alone(sweep, results, tmp_path):
+    grid = GRID.replace("epochs = 1", "epochs = 4\nseed = [0, 1]\nconst_time = [true, false]")
+    code, out, err = sweep(GATHERED + grid)
+    assert code == 0, out + err
+    alone = [name for name, at_once, _ in InProcess.started if at_once == 1]
+    assert alone == started()[: len(alone)]
+    assert ["stretched" in name for name in started()[:2]] == [False, False]
+    assert "now 2 trainings one at a time, so that times count\n" in out
+    trainings = results(Training)
+    step_s = {
+        t.schedule: t.step_s / t.total_steps
+        for t in trainings[:2]
+        if (t.seed, t.exclusive) == (1, True)
+    }
+    saved = 1 - step_s[CUBIC] / step_s[BASELINE]
+    (kept,) = json.loads((tmp_path / "out" / "lengths.json").read_text()).values()
+    assert kept == pytest.approx(saved)
+    stretched = {t.epochs for t in trainings if t.const_time}
+    assert stretched == {round(4 / (1 - max(0.0, saved)))}
+    controls = [t.epochs for t in trainings if t.control_of]
+    epochs = max(1, round(4 * (1 - max(0.0, saved))))
+    assert controls == [epochs] * (2 if epochs < 4 else 0)
+    assert sweep(GATHERED + grid)[0] == 0
+    assert started() == []
+
+
+def test_without_times_of_their_own_such_trainings_get_no_control(sweep, results):
+    code, out, _ = sweep(GATHERED.replace("lr = 0.05", "lr = 1e30") + GRID + "seed = 1")
+    assert code == 1
+    assert "it needs trainings of cubic t_0=0.5 scaled and of the baseline, each alone" in out
+    assert [each.case.split(",")[1] for each in results(Failed)] == [
+        " equal-time control of tinynet_of_sweep:make"
+    ]
+
+
+def test_a_seed_that_is_to_be_timed_by_now_is_trained_again_alone(sweep, results, tmp_path):
+    text = UNTIMED + TRAIN + GRID
+    sweep(text)
+    assert sweep(UNTIMED + "exclusive_seeds = [0]\n" + TRAIN + GRID)[0] == 0
+    assert [t.exclusive for t in results(Training)] == [False, False, True, True]
+    folders = [path.name.endswith("-alone") for path in (tmp_path / "out" / "trials").iterdir()]
+    assert sorted(folders) == [False, False, True, True]
+    for again in (text, UNTIMED + "exclusive_seeds = [0]\n" + TRAIN + GRID):
+        sweep(again)
+        assert started() == []
+    assert len(results(Training)) == 4
+
+
+def saving(monkeypatch, share):
+    monkeypatch.setattr(lengths.Lengths, "measured", lambda *_: share)
+
+
+def test_a_length_is_settled_once(sweep, results, monkeypatch):
+    text = "[sweep]\ncontrol = true\n" + QUICK + TRAIN + GRID.replace("epochs = 1", "epochs = 2")
+    saving(monkeypatch, 0.5)
+    assert "no equal time" not in sweep(text)[1]
+    assert [t.epochs for t in results(Training) if t.control_of] == [1]
+    saving(monkeypatch, 0.1)
+    code, out, _ = sweep(text)
+    assert (code, started()) == (0, [])
+    assert "seed 0: 1 epoch as settled at an earlier start (lengths.json), none by what" in out
+
+
+def test_a_control_that_is_of_no_equal_time_is_said_to_be_none(sweep, monkeypatch):
+    text = "[sweep]\ncontrol = true\n" + QUICK + TRAIN + GRID.replace("epochs = 1", "epochs = 2")
+    saving(monkeypatch, 0.3)
+    _, out, _ = sweep(text)
+    assert re.search(r"70\.0 % +50\.0 %$", out, re.MULTILINE)
+    assert "it takes 70.0 % of the baseline's step time, its control 50.0 %" in out
+
+
+def test_a_schedule_that_saves_next_to_nothing_has_no_control(sweep, results, monkeypatch):
+    text = "[sweep]\ncontrol = true\n" + QUICK + TRAIN + GRID.replace("epochs = 1", "epochs = 2")
+    saving(monkeypatch, 0.2)
+    _, out, _ = sweep(text)
+    assert [t.control_of for t in results(Training)] == [None, None]
+    assert "2 epochs: saves less than half an epoch (20.0 % of the step time, as settled in" in out
+    assert "no equal time" not in out
+
+
+class Elsewhere(InProcess):
+    """Stands in for a cluster of one other machine, on which every job is cut off once."""
+
+    def __init__(self, *_, **__):
+        super().__init__()
+
+    def run(self, jobs, *, at_once):
+        for each in super().run(jobs, at_once=at_once):
+            own = {"device_name": "far away", "load_average": time.monotonic()}
+            yield dataclasses.replace(each, environment=own, attempts=self.attempts)
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    def make(attempts):
+        monkeypatch.setattr(Elsewhere, "attempts", attempts, raising=False)
+        monkeypatch.setattr(ray_engine, "RayEngine", Elsewhere)
+
+    return make
+
+
+def test_a_training_is_noted_with_the_machine_that_it_ran_on(sweep, results, cluster):
+    cluster(attempts=1)
+    text = (
+        "[sweep]\nat_once = 1\n"
+        + UNTIMED
+        + "exclusive_seeds = [0]\n"
+        + TRAIN
+        + GRID
+        + "seed = [0, 1]"
+    )
+    code, out, _ = sweep(text, "--engine", "ray")
+    assert (code, ", as many at once as there is room for" in out) == (0, True)
+    assert {each[1:] for each in InProcess.started} == {(1, None), (1000, 1)}
+    (session,) = results(Session)
+    assert session.environment["device_name"] == "far away"
+    assert {(t.session, t.seed, t.exclusive) for t in results(Training)} == {
+        *((session.session, 0, True), (session.session, 1, False)),
+    }
+
+
+def test_what_was_cut_off_on_a_cluster_has_no_time_that_counts(sweep, results, cluster):
+    cluster(attempts=2)
+    text = UNTIMED + "exclusive_seeds = [0]\n" + TRAIN + GRID
+    assert "2 trainings to be timed had to change" in sweep(text, "--engine", "ray")[1]
+    assert [t.exclusive for t in results(Training)] == [False, False]
+    _, out, _ = sweep(text, "--engine", "ray")
+    assert started() == []
+    assert "2 trainings to be timed had to change the machine" in out
+    assert len(results(Training)) == 2
+
+
+def test_what_ended_on_a_cluster_while_nobody_looked_was_trained_on_an_unknown_machine(
+    sweep, results, cluster, tmp_path
+):
+    cluster(attempts=1)
+    text = UNTIMED + "exclusive_seeds = [0]\n" + TRAIN + GRID
+    sweep(text, "--engine", "ray")
+    (tmp_path / "out" / "results.jsonl").unlink()
+    sweep(text, "--engine", "ray")
+    assert started() == []
+    (session,) = results(Session)
+    assert session.environment["device_name"] == "unknown"
+    assert [t.exclusive for t in results(Training)] == [False, False]
+
+
+def test_the_kept_file_tells_what_was_changed_and_can_be_run_itself(sweep, tmp_path, capsys):
+    kept = tmp_path / "out" / "study.toml"
+    sweep(UNTIMED + TRAIN + GRID, "--set", "train.lr=0.01", "--device", "cpu")
+    assert kept.read_text() == (
+        "# Changed on the command line: --set train.lr=0.01\n# Changed on the command line: --device cpu\n"
+        + UNTIMED
+        + TRAIN
+        + GRID
+    )
+    changes = ["--set", "train.lr=0.01", "--device", "cpu"]
+    assert main(["sweep", str(kept), "--out", str(tmp_path / "out"), *changes]) == 0
+    assert "2 different trainings, 2 of them done" in capsys.readouterr().out
+    assert kept.read_text().count("# Changed on") == 2
 
 
 def test_the_timing_of_another_machine_does_not_count(sweep, tmp_path):
@@ -279,7 +448,7 @@ def test_where_the_timing_fails_what_needs_it_fails_with_it(sweep, results):
         "it needs the timing of tinynet_of_sweep:broken, which failed"
     ]
     assert {t.config.model for t in results(Training)} == {"tinynet_of_sweep:make"}
-    assert len(results(Training)) == 3
+    assert len(results(Training)) == 2
 
 
 def test_a_diverged_training_is_a_result_without_an_error(sweep, results):
@@ -294,13 +463,13 @@ def test_a_diverged_training_is_a_result_without_an_error(sweep, results):
 
 def test_a_plan_is_printed_and_nothing_done(sweep, tmp_path):
     text = "[sweep]\ncontrol = true\n[timing]\nexclusive_seeds = [0]\n" + TRAIN + GRID
-    code, out, _ = sweep(text, "--plan", out=None)
+    code, out, _ = sweep(text, "--plan", "--at-once", 5, out=None)
     assert code == 0
     assert out.splitlines() == [
-        "study: 3 trainings (2 of known length, 0 stretched, 1 equal-time controls), "
-        + out.splitlines()[0].rpartition(", ")[2],
+        "study: 3 trainings (2 of known length, 0 stretched, 1 equal-time control), 3 at once",
+        "a schedule that saves less than half an epoch gets no control of its own",
         "3 of them one at a time (seed 0), so that their times count",
-        "timing first: 30 s for the cost curve of each of 1 models",
+        "timing first: 30 s for the cost curve of one model",
         "tinynet_of_sweep:make, baseline, 1 epoch, seed 0 (alone)",
         "tinynet_of_sweep:make, cubic t_0=0.5 scaled, 1 epoch, seed 0 (alone)",
         "equal-time control of tinynet_of_sweep:make, cubic t_0=0.5 scaled, 1 epoch, seed 0",
@@ -324,6 +493,14 @@ def test_a_plan_is_printed_and_nothing_done(sweep, tmp_path):
         (GRID, ["--set", "train.train_images=5000"], "1,200 images to train on"),
         (GRID, ["--set", "train.depth=3"], "depth"),
         (GRID, ["--at-once", "0"], "`--at-once` must be at least 1"),
+        (GRID, ["--threads", "0"], "`--threads` must be at least 1"),
+        (GRID, ["--set", "train.dtype=tf32", "--device", "cpu"], "tf32 exists on CUDA only"),
+        (GRID, ["--set", "train.cuda_graph=true", "--device", "cpu"], "needs a CUDA device"),
+        (
+            GRID,
+            ["--set", "sweep.control=true", "--set", "train.accumulate=2"],
+            "add to `timing.exclusive_seeds` one of the seeds (0)",
+        ),
         (GRID, ["--address", "here"], "goes with `--engine ray`"),
         (GRID, ["--device", "tpu"], "tpu"),
     ],

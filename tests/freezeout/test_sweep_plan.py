@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from freezeout.cli import parser
+from freezeout.duration import duration
 from freezeout.perf.records import Config, ScheduleSpec, Training
 from freezeout.train.config import TrainConfig
-from freezeout.train.sweep.left import Left, duration
+from freezeout.train.sweep.left import Left
 from freezeout.train.sweep.plan import arranged, known, lengthened, timed, waiting
 from freezeout.train.sweep.study import Place, Study, Timing
 from freezeout.train.sweep.trial import Described, Trial, options
@@ -43,7 +44,7 @@ def described(config=CONFIG, pace=1.0, place=None, **changes):
 def plan(*points, control=True, seeds=(), saved=0.2):
     study = Study(name="s", points=(), control=control, timing=Timing(exclusive_seeds=seeds))
     settled = [lengthened(each, saved) for each in waiting(study, points)]
-    return arranged(study, [*known(points), *settled])
+    return arranged(study, [*known(points), *(each for each in settled if each)])
 
 
 def told(trials):
@@ -65,16 +66,22 @@ def test_every_seed_gets_a_control_of_that_seed():
 
 @pytest.mark.parametrize(
     ("saved", "epochs"),
-    [(0.0, 10), (0.04, 10), (0.06, 9), (0.2, 8), (0.97, 1), (0.999, 1), (-0.3, 10)],
+    [(0.06, 9), (0.2, 8), (0.97, 1), (0.999, 1)],
 )
 def test_a_control_has_the_epochs_that_fit_and_at_least_one(saved, epochs):
     (control,) = [t for t in plan(described(), saved=saved) if CUBIC in t.roles]
     assert control.epochs == epochs
 
 
-def test_a_control_that_is_the_baseline_itself_is_trained_once():
-    trials = plan(described(t_0=1.0), described(), saved=0.01)
-    assert told(trials) == [(1.0, 0, 10, (None, CUBIC)), (0.5, 0, 10, (None,))]
+@pytest.mark.parametrize("saved", [0.04, 0.0, -0.3])
+def test_a_control_that_would_be_the_baseline_itself_is_none(saved):
+    trials = plan(described(t_0=1.0), described(), saved=saved)
+    assert told(trials) == [(1.0, 0, 10, (None,)), (0.5, 0, 10, (None,))]
+
+
+def test_a_control_that_another_grid_asks_for_is_trained_once():
+    trials = plan(described(t_0=1.0, epochs=8), described())
+    assert told(trials) == [(1.0, 0, 8, (None, CUBIC)), (0.5, 0, 10, (None,))]
 
 
 def test_equal_controls_of_two_schedules_are_trained_once():
@@ -150,6 +157,8 @@ def test_names_and_folders_are_readable_and_differ():
     assert len({t.name for t in trials}) == len({t.folder_name for t in trials}) == len(points)
     assert trials[0].name == "wrn_10_1, cubic t_0=0.5 scaled, 10 epochs, seed 0"
     assert trials[0].folder_name == f"wrn-10-1-cubic-0.5-10ep-seed0-{trials[0].identity}"
+    alone = dataclasses.replace(trials[0], exclusive=True)
+    assert alone.folder_name == f"{trials[0].folder_name}-alone"
     control = dataclasses.replace(trials[1], roles=(CUBIC,))
     assert control.name == "wrn_10_1, baseline, 10 epochs, seed 0 (equal-time control)"
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import shutil
 import signal
@@ -352,6 +353,7 @@ def test_output_and_exit_code_of_a_command_on_a_worker(tried):
     assert outputs["worker"] == socket.gethostname()
     began, ended = outputs["times"]
     assert outputs["seconds"] >= ended - began
+    assert outputs["environment"] is None  # it never loaded torch
 
 
 @needs_ray
@@ -371,6 +373,7 @@ def test_a_command_that_fails_by_itself_is_not_tried_again(tried):
 def test_a_job_that_kills_its_worker_each_time_is_given_up(tried):
     died = tried["die"]
     assert (died["exit_code"], died["attempts"], died["worker"]) == (1, 2, "unknown")
+    assert math.isnan(died["seconds"])
     first, _, cut_off, second, _, given_up = died["lines"]
     assert (first[:9], second[:9]) == ("attempt 1", "attempt 2")
     assert cut_off == "attempt 1 was cut off: its worker process died"
@@ -487,6 +490,7 @@ def test_a_trial_goes_on_from_its_checkpoint_when_it_loses_its_place(disturbed, 
     folder = getattr(disturbed, lost)
     outcome = disturbed.outcomes[folder]
     assert (outcome["exit_code"], outcome["attempts"]) == (0, 2)
+    assert outcome["environment"]["torch"] == torch.__version__
     log = disturbed.log(folder)
     done = [f"epoch {epoch} done" for epoch in range(1, EPOCHS + 1)]
     first, again = log[: log.index("resumed: True") - 1], log[log.index("resumed: True") :]

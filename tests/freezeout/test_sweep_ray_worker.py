@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from freezeout.exits import INTERRUPTED
 from freezeout.train.folder import RunFolder
 from freezeout.train.sweep.ray_worker import (
     CRASHED,
-    INTERRUPTED,
     LOCKED,
     Task,
     exit_code_of,
@@ -29,6 +30,7 @@ def in_place(tmp_path, monkeypatch):
             folder=Path.cwd(),
             threads=threads,
             attempt=2,
+            needs_gpu=False,
             locked_s=locked_s,
         )
         ended = run_task(run_command, task)
@@ -66,6 +68,8 @@ def test_all_output_of_a_command_goes_to_its_log(in_place, capfd):
     head = f"attempt 2 on {socket.gethostname()}, process {os.getpid()}"
     assert lines == [head, "said so", "an error", "native"]
     assert (ended.exit_code, ended.last_line, ended.host) == (0, "native", socket.gethostname())
+    assert ended.environment["device"] == "cpu"
+    assert ended.environment["threads"] == torch.get_num_threads()
     sys.stdout.write("back")
     assert capfd.readouterr() == ("back", "")
 

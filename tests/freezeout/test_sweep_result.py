@@ -19,7 +19,10 @@ HEADER = {
         "images_trained_on": 1200,
     },
 }
-EPOCHS = [{"epoch": 1, "eval_error": None}, {"epoch": 2, "eval_error": 7.5}]
+EPOCHS = [
+    {"epoch": 1, "train_loss": 0.7, "eval_loss": None, "eval_error": None},
+    {"epoch": 2, "train_loss": 0.5, "eval_loss": 0.4, "eval_error": 7.5},
+]
 
 
 @pytest.fixture
@@ -46,8 +49,12 @@ def test_a_whole_run_says_what_it_came_to(folder):
 
 @pytest.mark.parametrize(
     "lines",
-    [(HEADER,), (HEADER, EPOCHS[0]), (HEADER, EPOCHS[0], {"epoch": 2, "eval_error": None})],
-    ids=["no epoch", "one of two", "no error at the end"],
+    [
+        (HEADER,),
+        (HEADER, EPOCHS[0]),
+        *((HEADER, EPOCHS[0], EPOCHS[1] | {name: None}) for name in list(EPOCHS[1])[1:]),
+    ],
+    ids=["no epoch", "one of two", "diverged", "diverged in evaluation", "no error at the end"],
 )
 def test_a_run_that_is_not_at_its_end_is_not_whole(folder, lines):
     assert not read_result(folder(*lines)).is_whole

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from freezeout.train.sweep.study import Place, read_study, study_of
+from freezeout.train.sweep.study import Place, read_study, steps_as_timed, study_of
 from freezeout.train.sweep.values import StudyError
 
 STUDIES = Path(__file__).parents[2] / "bench" / "studies"
@@ -90,6 +90,18 @@ def test_the_rest_of_the_file():
     assert study(GRID).name == "mine"
 
 
+GRAPH = "[train]\ncuda_graph = true\n"
+CONTROL = "[sweep]\ncontrol = true\n"
+
+
+@pytest.mark.parametrize("curve_s", [0, 5])
+def test_trainings_that_no_cost_curve_is_of_need_one_seed_alone(curve_s):
+    timing = f"[timing]\ncurve_s = {curve_s}\nexclusive_seeds = [1]\n"
+    found = study(GRAPH + CONTROL + timing + GRID + "const_time = [true, false]\nseed = [0, 1]")
+    assert len(found.points) == 6
+    assert not any(steps_as_timed(point.config) for point in found.points)
+
+
 WRONG = {
     "no grid": ("", "at least one [[grid]]"),
     "no model": ("[[grid]]\nseed = 1", "needs a `model`"),
@@ -120,6 +132,28 @@ WRONG = {
     "strange seed": ("[timing]\nexclusive_seeds = [7]\n" + GRID, "names seed 7, which no grid has"),
     "untimed control": ("[sweep]\ncontrol = true\n[timing]\ncurve_s = 0\n" + GRID, "curve_s"),
     "untimed stretch": ("[timing]\ncurve_s = 0\n" + GRID + "const_time = true", "const_time"),
+    "uncurved graph": (
+        GRAPH + CONTROL + GRID,
+        "add to `timing.exclusive_seeds` one of the seeds (0)",
+    ),
+    "uncurved steps": (
+        "[train]\naccumulate = 2\nema_decay = 0.9\n" + CONTROL + GRID,
+        "with `accumulate`, `ema_decay` needs the time",
+    ),
+    "alone in another grid": (
+        GRAPH
+        + CONTROL
+        + "[timing]\nexclusive_seeds = [1]\n"
+        + GRID
+        + GRID
+        + "epochs = 3\nseed = 1",
+        "one of the seeds (0)",
+    ),
+    "uncurved stretch": (
+        GRAPH + "[timing]\nexclusive_seeds = [0]\n" + GRID + "const_time = true",
+        "give `const_time = [true, false]`",
+    ),
+    "single images": ("[train]\nbatch_size = 1\n" + GRID, "must be at least 2 for a cost curve"),
     "run without curve": ("[timing]\ncurve_s = 0\nrun_s = 1\n" + GRID, "needs a cost curve"),
     "no TOML": ("[sweep", "is not TOML"),
 }

@@ -81,9 +81,39 @@ def test_steps_and_pace_come_from_the_images(describe, settings, steps, pace):
     assert (described.epoch_steps, described.spec.pace) == (steps, pace)
 
 
-def test_a_last_batch_and_a_last_step_take_what_is_left():
+REFUSED = {
+    "tf32": ({"dtype": "tf32"}, "cpu", "`train.dtype` tf32 exists on CUDA only"),
+    "capture on a CPU": ({"cuda_graph": True}, "cpu", "needs a CUDA device"),
+    "capture of several": (
+        {"cuda_graph": True, "accumulate": 2},
+        "cuda",
+        "`train.accumulate` is 2",
+    ),
+    "capture of too many": (
+        {"cuda_graph": True, "batch_size": 1300},
+        "cuda",
+        "there are only 1200",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "device", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_every_training_would_refuse_is_refused_before(settings, device, message):
+    describe = Describer(models.create, lambda _: device)
+    with pytest.raises(ValueError, match=message):
+        describe(point(**settings))
+
+
+def test_a_captured_training_on_a_gpu_is_not_refused():
+    described = Describer(models.create, lambda _: "cuda")(point(cuda_graph=True, batch_size=1200))
+    assert described.epoch_steps == 1
+
+
+def test_a_last_batch_and_a_last_step_take_what_is_left_but_for_a_single_image():
     config = TrainConfig(model="m", dataset="digits", batch_size=10, accumulate=3)
-    assert [epoch_steps(images, config) for images in (1, 30, 31, 60, 61)] == [1, 1, 2, 2, 3]
+    assert [epoch_steps(images, config) for images in (1, 30, 31, 32, 60, 61)] == [
+        *(1, 1, 1, 2, 2, 2)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +127,14 @@ def test_a_last_batch_and_a_last_step_take_what_is_left():
 )
 def test_a_schedule_survives_the_command_line(spec):
     assert schedule_from(schedule_text(spec)) == spec
+
+
+@pytest.mark.parametrize("text", ["cubic 0.8 pace=0.9", "cubic 0.8 pace=x", "cubic 0.8 1.1"])
+def test_a_pace_that_is_none_is_refused_with_what_it_is(text):
+    with pytest.raises(
+        ValueError, match=r"'cubic 0\.8 pace=1\.11', got .* pace, at least 1, is the"
+    ):
+        schedule_from(text)
 
 
 def test_nothing_is_known_before_anything_is_timed(describe, tmp_path):

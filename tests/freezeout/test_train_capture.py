@@ -270,7 +270,8 @@ def test_a_captured_run_resumes_to_the_same_bits():
     ("changes", "message"),
     [
         ({"accumulate": 2}, "captures steps of one batch, and `accumulate` is 2"),
-        ({"batch_size": 31}, "captures steps of `batch_size` images, .* 31 .* 30"),
+        ({"batch_size": 31}, "captures steps of `batch_size` images, .* 31, .* one batch of 30"),
+        ({"batch_size": 29}, "captures steps of `batch_size` images, .* 29, .* one batch of 30"),
     ],
 )
 def test_what_cannot_be_captured_is_refused(changes, message):

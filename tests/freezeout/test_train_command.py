@@ -8,8 +8,10 @@ import sys
 import pytest
 import torch
 
-from freezeout.commands.train import BUILT, DIVERGED, INTERRUPTED, add_arguments, run
+from freezeout.commands.train import add_arguments, run
+from freezeout.exits import DIVERGED, INTERRUPTED
 from freezeout.train import TrainConfig
+from freezeout.train.config import BUILT
 
 TINY = """
 import os
@@ -154,6 +156,8 @@ def test_help_is_in_groups_and_names_every_setting():
         assert f"\n{group}:\n" in text
     for field in dataclasses.fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')}" in text
+    exits = "Exit codes: 0 done, 2 bad input, 3 diverged, 130 interrupted"
+    assert exits in " ".join(text.split())
 
 
 def test_const_time_stretches_a_published_model_by_the_published_estimate(command, tmp_path):
@@ -223,7 +227,7 @@ def test_a_run_starts_or_goes_on_as_there_is_a_checkpoint(command, tmp_path, cap
         assert capsys.readouterr().out.splitlines()[-2].startswith("done: 2 epochs")
         assert torch.load(last, weights_only=True)["epoch"] == 2
         last.unlink()
-    with pytest.raises(ValueError, match="--resume-if-any needs the folder of the run in --save"):
+    with pytest.raises(ValueError, match="`resume_if_any` needs the folder of the run in `save`"):
         command("--resume-if-any")
 
 

@@ -209,6 +209,7 @@ def test_a_rate_far_too_high_is_reported_as_divergence():
     ("options", "changes", "message"),
     [
         ({"resume": True}, {}, "`resume` needs the folder"),
+        ({"resume_if_any": True}, {}, "`resume_if_any` needs the folder"),
         ({"speedup": 0.2}, {}, "only `const_time` makes use of it"),
         ({}, {"validate": "none"}, "loaded with images to evaluate on"),
         ({}, {"dtype": "tf32"}, "tf32 exists on CUDA only"),

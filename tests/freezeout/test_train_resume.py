@@ -11,6 +11,7 @@ from freezeout.numerics import CUBLAS_WORKSPACE
 from freezeout.train import TrainConfig, train
 from freezeout.train.checkpoint import differences
 from freezeout.train.data import Data
+from freezeout.train.folder import RunFolder
 from freezeout.train.sources import Split
 
 EPOCHS = 5
@@ -58,7 +59,16 @@ def make_data(device):
 
 
 def go(
-    save, *, seed=0, width=8, stop_at=None, resume=False, on_epoch=None, device="cpu", **changes
+    save,
+    *,
+    seed=0,
+    width=8,
+    stop_at=None,
+    resume=False,
+    resume_if_any=False,
+    on_epoch=None,
+    device="cpu",
+    **changes,
 ):
     """Build a net as a fresh process would, and train it; returns it with the result."""
     torch.manual_seed(seed)
@@ -66,8 +76,8 @@ def go(
     blocks = partition(module, torch.zeros(2, 3, 8, 8, device=device))
     module.calls = 0
     config = TrainConfig(**(CONFIG | changes))
-    options = {"save": save, "resume": resume, "on_epoch": on_epoch}
-    return module, train(module, blocks, make_data(device), config, **options)
+    options = {"resume": resume, "resume_if_any": resume_if_any, "on_epoch": on_epoch}
+    return module, train(module, blocks, make_data(device), config, save=save, **options)
 
 
 def stop_after(epoch):
@@ -383,6 +393,23 @@ def test_nobody_else_trains_in_a_folder_meanwhile(tmp_path, whole):
     assert len(refused) == 2 * EPOCHS
     assert_same(dict(module.state_dict()), dict(whole[0].state_dict()))
     go(tmp_path, resume=True)  # free again
+
+
+def test_whether_there_is_a_run_to_go_on_with_is_asked_under_the_lock(tmp_path, monkeypatch, whole):
+    """As where another process, whose checkpoint was not there yet, ends just before the lock is taken."""
+
+    class Late(RunFolder):
+        def __enter__(self):
+            monkeypatch.undo()
+            with pytest.raises(KeyboardInterrupt):
+                go(tmp_path, on_epoch=stop_after(2))
+            return super().__enter__()
+
+    monkeypatch.setattr("freezeout.train.loop.RunFolder", Late)
+    first = []
+    module, _ = go(tmp_path, seed=99, resume_if_any=True, on_epoch=first.append)
+    assert first[0].epoch == 3
+    assert_same(dict(module.state_dict()), dict(whole[0].state_dict()))
 
 
 def test_differences_name_what_only_one_side_has():

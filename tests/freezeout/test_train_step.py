@@ -128,6 +128,16 @@ def test_published_steps_are_counted_in_optimizer_steps():
     assert (whole.epoch_steps, whole.scheduler.schedule.total_steps) == (3, 9)
 
 
+@pytest.mark.parametrize(("images", "held_out", "published"), [(31, 0, False), (27, 4, True)])
+def test_one_image_left_over_makes_no_step_of_its_own(images, held_out, published):
+    """31 images in batches of 10 are three batches, and so one step of three."""
+    data = random_data(images, 10, held_out=held_out)
+    changes = {"batch_size": 10, "accumulate": 3, "published_steps": published, "epochs": 2}
+    run = new_run(small_net(), data, **changes)
+    assert [record.steps for record in epochs_of(run)] == [1, 2]
+    assert run.scheduler.schedule.total_steps == 2
+
+
 def test_fp16_computes_in_fp16_and_keeps_weights_in_fp32():
     module, seen = small_net(), []
     run = new_run(module, random_data(), dtype="fp16", epochs=1)

@@ -3,6 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from freezeout.perf.error_budgets import ErrorBudget
+from freezeout.perf.records import ScheduleSpec
+from freezeout.schedule import PUBLISHED_PACE
 from reports.__main__ import main
 from reports.accuracy import tasks
 from reports.collection import collect
@@ -67,18 +70,141 @@ def test_the_verdict_on_the_budget_is_said_either_way(make, level, word):
     found = collect([make.session(), curve, *arms(make, (20.0, 20.0, level))])
     (told,) = costs(found).values()
     assert f"Error budgets: {word} cubic t_0=0.8 scaled." in told
-    assert "Budget of 3 % up to 20 % saved: " + word in told
-    outlook = re.search(r"saved: \w+, about \d+ more seeds? of each", told)
+    assert "Budget of at most +3 % for savings up to 20 %: " + word in told
+    outlook = re.search(r"20 %: \w+, about \d+ more seeds? of each", told)
     assert bool(outlook) == (word == "UNDECIDED")
 
 
 def test_what_const_time_and_the_published_counting_did_is_said(report):
     (told,) = costs(report).values()
-    assert re.search(r"Stretched from 40 to \d+ epochs \(const_time\), cubic t_0=0.8 scaled", told)
-    assert "cannot be told from the baseline's in the same time" in told
+    (row,) = (row for row in report.trained if row.kind == "stretched")
+    share = f"{100 * (1 - row.saved.value):.1f} % of the baseline's step time"
+    assert f"{row.first.epochs} epochs (const_time), which took {share}, cubic t_0=0.8" in told
+    assert "an error that cannot be told from the baseline's: " in told
+    assert "same time" not in told
     assert "first freezes at 56.9 % of the run instead of 51.2 %" in told
     assert re.search(r"saves \d+\.\d % \[[^]]*\] instead of \d+\.\d %", told)
     assert "which cannot be told apart" in told
+
+
+def test_how_equal_the_control_is_stands_beside_each_verdict(report):
+    (told,) = costs(report).values()
+    for row in (r for r in report.trained if r.freezes and r.kind != "stretched"):
+        epochs = row.control.first.epochs
+        equal = (
+            f"{epochs} epochs = {100 * epochs / EPOCHS:.1f} % of the baseline's step time, the schedule "
+            f"{100 * (1 - row.saved.value):.1f} %; whole run saved: {100 * row.whole_run.saved.value:.1f} % by the "
+            f"schedule, {100 * row.control.whole_run.saved.value:.1f} % by the control (exclusive trials)."
+        )
+        assert equal in told
+    cells = [
+        row[HEADER.index("against the equal-time control")] for row in training_table(report).rows
+    ]
+    steps = re.compile(r"^steps \d+\.\d %, own \d+\.\d %$", re.M)
+    whole = re.compile(r"^whole run \d+\.\d %, own \d+\.\d %$", re.M)
+    assert [sum(bool(each.search(cell)) for cell in cells) for each in (steps, whole)] == [6, 6]
+    assert "trained for as long" not in told
+
+
+def test_what_the_published_counting_costs_without_freezing_is_said(make):
+    arms = [(BASELINE, 20.0), (replace(BASELINE, pace=PUBLISHED_PACE), 21.0), (CUBIC, 20.0)]
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, seed, error)
+        for salt, (spec, mean) in enumerate(arms)
+        for seed, error in enumerate(errors(mean, 4, salt))
+    ]
+    (told,) = costs(collect([make.session(), *trials])).values()
+    assert told.startswith("The unfrozen baseline's error is 20.00 %")
+    assert "give the unfrozen network an error of 21.00 %" in told
+    assert re.search(r"instead of 20\.00 % \[[^]]*\] \(\+5\.0 % \[[^]]*\] relative, higher\)", told)
+
+
+@pytest.mark.parametrize(
+    ("t_0", "pace", "said"),
+    [
+        (0.97, 1.2, "linear t_0=0.97 scaled never freezes, instead of first at 97.0 % of the run"),
+        (0.5, 1.0, "changes nothing here: linear t_0=0.5 scaled counts the steps that are taken"),
+        (0.5, 1.2, "first freezes at 60.0 % of the run instead of 50.0 %"),
+    ],
+)
+def test_published_counting_that_freezes_nothing_or_changes_nothing_is_said(make, t_0, pace, said):
+    spec = ScheduleSpec(t_0=t_0, how_scale="linear", pace=pace)
+    told = {"published_steps": True}
+    trials = [
+        trial(make, make.resnet, BLOCKS, each, 0, 20.0, told=told) for each in (BASELINE, spec)
+    ]
+    (found,) = costs(collect([make.session(), *trials])).values()
+    assert said in found
+
+
+def test_a_schedule_whose_seeds_all_diverged_is_judged_like_any_other(make):
+    lost = [trial(make, make.resnet, BLOCKS, LINEAR, seed, None) for seed in (0, 1)]
+    control = [
+        trial(make, make.resnet, BLOCKS, BASELINE, seed, 20.0, epochs=30, control_of=LINEAR)
+        for seed in (0, 1)
+    ]
+    curve = make.curve(make.resnet, BLOCKS)
+    records = [make.session(), curve, *arms(make, (20.0, 20.0, 15.0)), *lost, *control]
+    (told,) = costs(collect(records)).values()
+    assert "EXCEEDED linear t_0=0.7 unscaled." in told
+    assert "freezing is WORSE with linear t_0=0.7 unscaled." in told
+
+
+def test_trainings_that_a_curve_does_not_fit_are_told(make):
+    graph = {"told": {"cuda_graph": True}}
+    shared = [replace(each, exclusive=False) for each in arms(make, (20.0, 20.0, 20.0), **graph)]
+    curve = make.curve(make.resnet, BLOCKS)
+    told = " ".join(trust(collect([make.session(), curve, *shared])))
+    assert "trained with cuda_graph, but its saving of " in told
+    found = collect([make.session(), curve, *arms(make, (20.0, 20.0, 20.0), **graph)])
+    assert "trained with cuda_graph, which the cost curve is without; its saving is by" in " ".join(
+        trust(found)
+    )
+    (cell,) = (row[5] for row in training_table(found).rows if row[1].startswith("cubic"))
+    assert re.match(r"exclusive trials 0\.0 %\neager curve \d+\.\d % \[", cell)
+
+
+def test_exclusive_trials_stand_beside_the_curve(report):
+    (cell,) = (r[5] for r in training_table(report).rows if r[1] == "cubic t_0=0.8 scaled")
+    assert re.match(r"\d+\.\d % \[[^]]*\]\nexclusive trials \d+\.\d %$", cell)
+
+
+def test_undecided_cells_say_why(make):
+    found = collect([make.session(), *study(make, num_blocks=BLOCKS, seeds=1)])
+    (cell,) = (
+        r[HEADER.index("error budget")] for r in training_table(found).rows if r[1] == CUBIC.title
+    )
+    assert cell.endswith("\none seed shows no spread, train at least 2 of each")
+    against = HEADER.index("against the equal-time control")
+    (cell,) = (r[against] for r in training_table(found).rows if r[1] == CUBIC.title)
+    assert cell.endswith("\none seed each shows no spread: train at least 2")
+
+
+def test_stretched_runs_have_no_budget(report):
+    (row,) = (r for r in training_table(report).rows if "stretched" in r[1])
+    assert row[HEADER.index("error budget")] == "–"
+    (told,) = costs(report).values()
+    assert "stretched" not in re.search(r"Error budgets: [^.]*\.[^.]*\.", told)[0]
+
+
+def test_the_best_within_budget_is_told_with_its_margin_and_its_control(make):
+    curve = make.curve(make.resnet, BLOCKS)
+    budgets = [ErrorBudget(saved=0.9, relative_error=0.0, margin=0.02)]
+    for level, expected in ((19.0, "LOSES to"), (17.0, "BEATS"), (18.0, "cannot be told from")):
+        records = [make.session(), curve, *arms(make, (20.0, 18.0, level))]
+        found = collect(records, budgets)
+        (answer,) = (a for a in answers(found) if a.question == "What does it cost in accuracy?")
+        said = " ".join(answer.sentences)
+        assert "within budget (at most +0 % (margin 2 %) for savings up to 90 %): " in said
+        assert f"{expected} its equal-time control." in said
+
+
+def test_seeds_needed_are_told_with_how_many_cannot_be_said(make):
+    curve = make.curve(make.resnet, BLOCKS)
+    few = [trial(make, make.resnet, BLOCKS, LINEAR, 0, 20.5)]
+    found = collect([make.session(), curve, *arms(make, (20.0, 20.0, 20.5)), *few])
+    (answer,) = (a for a in answers(found) if a.question == "What does it cost in accuracy?")
+    assert re.search(r"2 undecided \(.*about \d+; for 1 that cannot be said\)", answer.sentences[0])
 
 
 def test_whole_runs_are_told_with_the_number_of_exclusive_trials(report):
@@ -110,7 +236,9 @@ def test_many_verdicts_are_counted_at_a_glance(report):
     assert sum(map(int, counts)) == 5
     against = next(line for line in answer.sentences if line.startswith("Against"))
     assert sum(map(int, re.findall(r"(?:better|WORSE|cannot tell) in (\d+)", against))) == 5
-    assert answer.sentences[-1].startswith("Stretched to the baseline's time (1 schedule)")
+    assert answer.sentences[-1].startswith(
+        "Stretched to about the baseline's step time (1 schedule)"
+    )
 
 
 def test_the_table_holds_numbers_and_verdicts(report):
@@ -213,7 +341,9 @@ def test_other_budgets_can_be_named(tmp_path, make, capsys):
     out = tmp_path / "out"
     files = [str(path), str(curve), "--out", str(out)]
     assert main([*files, "--error-budgets", str(budgets)]) == 0
-    assert "Budget of 50 % up to 90 % saved: WITHIN" in (out / "summary.md").read_text()
+    assert (
+        "Budget of at most +50 % for savings up to 90 %: WITHIN" in (out / "summary.md").read_text()
+    )
     budgets.write_text("[[budget]]\nsaved = 90\n")
     capsys.readouterr()
     assert main([*files, "--error-budgets", str(budgets)]) == 2

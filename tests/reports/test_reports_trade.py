@@ -85,8 +85,10 @@ def test_budgets_are_shaded_up_to_their_bounds_and_named(trade):
     expected = sorted((100 * b.saved, 100 * b.relative_error) for b in ERROR_BUDGETS)
     np.testing.assert_allclose(corners, expected, atol=1e-9)
     names = [text.get_text() for text in trade.texts if text.get_gid() == "budget"]
-    assert "≤ 3 %\nup to 20 % saved" in names
-    assert any(name.startswith("≤ 0 % (+1 %)") and "cubic scaled" in name for name in names)
+    assert "at most +3 %\nfor savings up to 20 %" in names
+    assert any(
+        name.startswith("at most +0 % (margin 1 %)") and "cubic scaled" in name for name in names
+    )
 
 
 def test_the_front_is_of_what_nothing_beats(report, trade):
@@ -181,6 +183,71 @@ def test_edge_cases_are_drawn_as_far_as_there_is_something_to_draw(make, edge):
     assert set(plates) & {"speedup_error", "error_course"} == expected
     for name in expected:
         drawn(plates[name].draw)
+
+
+@pytest.mark.parametrize("exclusive", [True, False], ids=["by the wall", "by the curve"])
+def test_a_seed_that_diverged_early_is_left_out_of_the_course(make, exclusive):
+    curve = make.curve(make.resnet, BLOCKS)
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, seed, error, exclusive=exclusive)
+        for spec, found in ((BASELINE, (None, 20.0, 22.0)), (CUBIC, (None, 21.0, 23.0)))
+        for seed, error in enumerate(found)
+    ]
+    assert len(trials[0].history) < EPOCHS
+    report = collect([make.session(), curve, *trials])
+    clock, lines = courses(report.trained)
+    assert clock == ("wall" if exclusive else "curve")
+    assert [len(line.times) for line in lines] == [EPOCHS, EPOCHS]
+    assert [line.errors_percent[-1] for line in lines] == [21.0, 22.0]
+    if not exclusive:
+        assert lines[0].times[-1] == pytest.approx(1.0)
+    drawn(of_report(report)["error_course"].draw)
+
+
+def test_a_seed_that_was_trained_twice_counts_once_in_the_course(make):
+    found = ((0, 20.0), (0, 22.0), (1, 30.0))
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, seed, error)
+        for spec in (BASELINE, CUBIC)
+        for seed, error in found
+    ]
+    _, lines = courses(collect([make.session(), *trials]).trained)
+    assert {line.errors_percent[-1] for line in lines} == {25.5}
+
+
+def test_wall_clocks_of_two_machines_are_not_put_on_one_axis(make):
+    sessions = [make.session(), make.session("s2", threads=1)]
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, 0, 20.0, session=session)
+        for spec, session in ((BASELINE, "s1"), (CUBIC, "s2"))
+    ]
+    curve = make.curve(make.resnet, BLOCKS)
+    assert courses(collect([*sessions, curve, *trials]).trained)[0] == "curve"
+    both = [
+        trial(
+            make, make.resnet, BLOCKS, BASELINE, 1, 20.0, session="s2", exclusive=True, saved=-0.9
+        )
+    ]
+    clock, lines = courses(collect([*sessions, curve, *trials, *both]).trained)
+    assert clock == "wall"
+    np.testing.assert_allclose(lines[0].times, np.cumsum([e["wall_s"] for e in both[0].history]))
+
+
+def test_what_exceeds_its_budget_is_ringed(make):
+    slim = {**SLIM, "schedules": {CUBIC: 0.2, LINEAR: -0.05}}
+    report = collect([make.session(), *study(make, num_blocks=BLOCKS, **slim)])
+    figure, _ = drawn(lambda theme: speedup_error.draw(report, theme))
+    (row,) = (r for r in report.trained if r.freezes and r.judgement.verdict == "EXCEEDED")
+    expected = [(100 * row.saved.value, 100 * row.relative_increase.value)]
+    np.testing.assert_allclose(xy(of_gid(figure.axes[0], "exceeded")), expected)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "EXCEEDED its budget" in legend
+
+
+def test_the_caption_says_which_budget_counts_and_what_no_bar_means(trade):
+    assert "held to the narrowest region of its family" in speedup_error.CAPTION
+    assert "No vertical bar: one seed" in speedup_error.CAPTION
+    assert not of_gid(trade, "exceeded")
 
 
 def test_histories_without_errors_make_no_course(make):

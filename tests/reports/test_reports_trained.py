@@ -6,10 +6,11 @@ import pytest
 import scipy.stats
 
 from freezeout.perf.error_budgets import ErrorBudget
-from freezeout.perf.records import Training
+from freezeout.perf.records import ScheduleSpec, Training
 from freezeout.perf.results import encode
 from freezeout.perf.saving import measured_saving
 from freezeout.schedule import PUBLISHED_PACE
+from reports.accuracy import tasks
 from reports.collection import collect, load
 from reports.exclusive import sharing
 from reports.tables import frames
@@ -56,6 +57,7 @@ def test_what_counts_as_published_saves_less_and_has_a_control_of_its_own(report
     assert row.title == "cubic t_0=0.8 scaled, published steps"
     equal = EPOCHS * (1 - row.saved.value)
     assert abs(row.control.first.epochs - equal) <= 1
+    assert row.control.spec.pace == 1
     assert row.saved.value < one(report, "schedule", CUBIC).saved.value
 
 
@@ -102,7 +104,10 @@ def test_the_baseline_of_true_step_counts_is_what_all_is_held_against(make):
     ]
     found = collect([make.session(), *trials]).trained
     assert found[-1].baseline.spec == BASELINE
-    assert [row.title for row in found[:2]] == ["baseline, published steps", "baseline"]
+    assert [row.title for row in found[:2]] == ["baseline", "baseline, published steps"]
+    assert [row.is_baseline for row in found[:2]] == [True, False]
+    assert found[1].baseline == found[0]
+    assert found[1].relative_increase.value == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +300,8 @@ def test_a_schedule_is_held_against_its_control(make, level, verdict):
     found = one(collect([make.session(), *trials]), "schedule").versus_control
     assert found.verdict == verdict
     assert found.gap.value == pytest.approx(level / 20 - 1)
-    assert (found.seeds_needed is None) == (verdict != "CANNOT TELL") or found.gap.value == 0
+    assert found.seeds_needed is None
+    assert found.outlook == ("too many seeds needed" if verdict == "CANNOT TELL" else "")
 
 
 def test_seeds_until_the_control_can_be_told_are_counted(report):
@@ -308,28 +314,36 @@ def test_seeds_until_the_control_can_be_told_are_counted(report):
     assert lost.versus_control.seeds_needed is None
     assert lost.versus_control.outlook == "seeds diverged"
     single = replace(row, trainings=row.trainings[:1])
-    assert single.versus_control.outlook == "seeds show no spread"
+    assert single.versus_control.outlook == "one seed of an arm shows no spread: train at least 2"
+    alone = replace(single, control=replace(row.control, trainings=row.control.trainings[:1]))
+    assert alone.versus_control.outlook == "one seed each shows no spread: train at least 2"
 
 
+NO_CURVE = "no cost curve or real run of this model with as many blocks"
 EDGES = {
-    "one seed": {"seeds": 1},
-    "no curve": {"curve": False},
-    "no control": {"controls": False},
-    "equal seeds": {"spread": 0.0},
-    "zero error": {"level": 0.0},
-    "baseline alone": {"schedules": {CUBIC: 0.0}, "stretched": False, "published": False},
+    "one seed": ({"seeds": 1}, "UNDECIDED", None),
+    "no curve": ({"curve": False}, "UNDECIDED", NO_CURVE),
+    "no control": ({"controls": False}, "UNDECIDED", None),
+    "equal seeds": ({"spread": 0.0}, "UNDECIDED", None),
+    "zero error": (
+        {"level": 0.0},
+        "UNDECIDED",
+        "no baseline with an error above 0 was trained alike",
+    ),
+    "one schedule": ({"schedules": {CUBIC: -0.05}}, "WITHIN", None),
 }
 
 
 @pytest.mark.parametrize("edge", EDGES)
 def test_edge_cases_have_rows_and_tables(make, edge):
-    found = collect([make.session(), *study(make, num_blocks=BLOCKS, **EDGES[edge])])
+    changes, verdict, omission = EDGES[edge]
+    found = collect([make.session(), *study(make, num_blocks=BLOCKS, **changes)])
+    row = one(found, "schedule", CUBIC)
+    assert (row.judgement.verdict, row.omission) == (verdict, omission)
+    assert one(found, "stretched").judgement.verdict == "NO BUDGET"
     table = frames(found)["training"]
     assert len(table) == len(found.trained)
     assert not np.isinf(table.select_dtypes("number").to_numpy(dtype=float)).any()
-    for row in found.trained:
-        assert row.judgement.verdict in ("WITHIN", "EXCEEDED", "UNDECIDED", "NO BUDGET")
-        assert (row.omission is None) or row.error_percent is None or row.omission
 
 
 def test_diverged_seeds_leave_no_error_and_no_time(make):
@@ -342,6 +356,149 @@ def test_diverged_seeds_leave_no_error_and_no_time(make):
     assert (row.diverged, row.error_percent, row.relative_increase) == (2, None, None)
     assert row.whole_run is None
     assert row.omission == "every seed diverged"
+
+
+def test_a_seed_of_which_any_run_diverged_has_diverged(make):
+    trials = [trial(make, make.resnet, BLOCKS, CUBIC, 0, error) for error in (20.0, None)]
+    (row,) = collect([make.session(), *trials]).trained
+    assert (row.errors, row.diverged) == ((None,), 1)
+
+
+def rounded(make, epochs=10):
+    """A schedule that saves some 4 % of its step time, its baseline, and its control, rounded to as many epochs."""
+    late = ScheduleSpec(t_0=0.9, how_scale="linear", scale_lr=False)
+    arms = [(BASELINE, epochs, None), (late, epochs, None), (BASELINE, epochs, late)]
+    return late, [
+        trial(make, make.resnet, BLOCKS, spec, seed, 20.0 + seed, epochs=length, control_of=of)
+        for spec, length, of in arms
+        for seed in (0, 1)
+    ]
+
+
+def test_a_control_that_was_rounded_to_the_whole_length_is_the_baseline(make):
+    late, trials = rounded(make)
+    curve = make.curve(make.resnet, BLOCKS)
+    assert 0.025 < measured_saving(curve, late, STEPS * 10).value < 0.05
+    found = collect([make.session(), curve, *trials])
+    assert [row.kind for row in found.trained] == ["baseline", "schedule"]
+    row = one(found, "schedule")
+    assert row.control == row.baseline == one(found, "baseline")
+    assert row.versus_control.verdict == "CANNOT TELL"
+    assert len(row.control.trainings) == 2  # each run once, though it is there in two roles
+
+
+@pytest.mark.parametrize(
+    ("epochs", "serves"), [(51, True), (48, False)], ids=["within 2.5 %", "beyond it"]
+)
+def test_how_far_off_a_control_may_be_is_relative_to_the_length(make, epochs, serves):
+    curve, length = make.curve(make.resnet, BLOCKS), 60
+    equal = length * (1 - measured_saving(curve, CUBIC, STEPS * length).value)
+    assert abs(epochs - equal) > 1
+    assert (abs(epochs - equal) < 0.025 * length) == serves
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, 0, 20.0, epochs=each)
+        for spec, each in ((BASELINE, length), (CUBIC, length), (BASELINE, epochs))
+    ]
+    found = one(collect([make.session(), curve, *trials]), "schedule")
+    assert (found.control is not None) == serves
+
+
+def test_a_run_of_a_few_epochs_is_no_control_though_it_is_off_by_less_than_one(make):
+    curve = make.curve(make.resnet, BLOCKS)
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, 0, 20.0, epochs=epochs)
+        for spec, epochs in ((BASELINE, 5), (CUBIC, 5), (BASELINE, 4))
+    ]
+    saved = measured_saving(curve, CUBIC, STEPS * 5).value
+    assert 0.125 < abs(4 - 5 * (1 - saved)) < 1
+    assert one(collect([make.session(), curve, *trials]), "schedule").control is None
+
+
+def test_what_counts_as_published_is_held_against_a_control_that_does_so_too(make):
+    slow = replace(CUBIC, pace=PUBLISHED_PACE)
+    unfrozen = replace(BASELINE, pace=PUBLISHED_PACE)
+    arms = [(BASELINE, EPOCHS, None), (slow, EPOCHS, None), (unfrozen, 36, slow)]
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, 0, 20.0, epochs=epochs, control_of=of)
+        for spec, epochs, of in arms
+    ]
+    row = one(collect([make.session(), *trials]), "published steps")
+    assert row.control.title == "baseline, 36 epochs, published steps"
+    true = trial(make, make.resnet, BLOCKS, BASELINE, 0, 21.0, epochs=36, control_of=STEEP)
+    found = collect([make.session(), *trials, true]).trained
+    row = next(r for r in found if r.kind == "published steps")
+    assert row.control.title == "baseline, 36 epochs, published steps"
+    assert [r.baseline.title for r in found if r.kind == "control"] == ["baseline"] * 2
+
+
+@pytest.mark.parametrize("told", [{"cuda_graph": True}, {"accumulate": 4}, {"ema_decay": 0.9}])
+def test_steps_unlike_those_of_the_curve_are_told_by_exclusive_trials(make, told):
+    curve = make.curve(make.resnet, BLOCKS)
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, seed, 20.0 + seed, exclusive=True, step_s=step_s, told=told)
+        for spec, times in ((BASELINE, (100.0, 101.0)), (CUBIC, (95.0, 96.0)))
+        for seed, step_s in enumerate(times)
+    ]  # fmt: skip
+    row = one(collect([make.session(), curve, *trials]), "schedule")
+    assert row.saved == row.whole_run.steps_saved
+    assert row.saved.value == pytest.approx(1 - 95.5 / 100.5)
+    assert row.time_saved.curve.value > 0.1
+    table = frames(collect([make.session(), curve, *trials]))["training"].set_index("kind")
+    assert table.loc["schedule", "saved_by"] == "exclusive trials"
+    alone = [replace(each, exclusive=False) for each in trials]
+    row = one(collect([make.session(), curve, *alone]), "schedule")
+    assert row.saved == row.time_saved.curve
+
+
+def test_exclusive_times_of_the_same_machine_in_two_sessions_are_compared(make):
+    sessions = [make.session(), make.session("s2")]
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, 0, 20.0, session=session)
+        for spec, session in ((BASELINE, "s1"), (CUBIC, "s2"))
+    ]
+    row = one(collect([*sessions, *trials]), "schedule")
+    assert (row.whole_run.trials, row.whole_run.of_baseline) == (1, 1)
+
+
+def test_mean_times_are_of_one_place(make):
+    sessions = [make.session(), make.session("s2", threads=1)]
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, seed, 20.0, session=session, exclusive=True, wall_s=wall)
+        for spec in (BASELINE, CUBIC)
+        for seed, (session, wall) in enumerate((("s1", 100.0), ("s2", 300.0)))
+    ]  # fmt: skip
+    table = frames(collect([*sessions, *trials]))["training"]
+    assert set(table["mean_wall_time_s"]) == {100.0}
+    assert set(table["exclusive_on"]) == {"Example CPU @ 2.00GHz, 2 threads"}
+    assert set(table["exclusive_trials"]) == {1}
+
+
+def test_a_stretched_run_has_no_budget(report):
+    found = one(report, "stretched").judgement
+    assert (found.verdict, found.budget) == ("NO BUDGET", None)
+    assert "held against the baseline" in found.reason
+
+
+def test_trainings_without_settings_are_told_apart_from_those_with(make):
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, 0, 20.0, **changes)
+        for changes in ({}, {"settings": {}})
+        for spec in (BASELINE, CUBIC)
+    ]
+    found = collect([make.session(), *trials]).trained
+    assert [row.setting for row in found].count("settings not recorded") == 2
+    assert len({row.key for row in found}) == len({row.task for row in found}) == 2
+
+
+def test_tasks_are_told_apart_by_what_they_are_not_by_their_names(make):
+    trials = [
+        trial(make, make.resnet, BLOCKS, spec, 0, 20.0, lr=lr)
+        for lr in (0.1, 0.10000001)
+        for spec in (BASELINE, CUBIC)
+    ]
+    found = tasks(collect([make.session(), *trials]))
+    assert [len(rows) for rows in found.values()] == [2, 2]
+    assert list(found)[1] == f"{next(iter(found))} (2)"
 
 
 def test_files_of_schema_2_are_read_as_before(tmp_path, make):

@@ -1,6 +1,5 @@
 """What is known of a training before it is run: the images that it gets and the model that is built for them."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -8,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from freezeout.perf.records import Config
-from freezeout.train.config import TrainConfig, Validate
+from freezeout.train.config import BUILT, TrainConfig, Validate
 from freezeout.train.data import load
+from freezeout.train.step import step_sizes
 from freezeout.train.sweep.study import Point
-from freezeout.train.sweep.trial import BUILT, Described
+from freezeout.train.sweep.trial import Described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,8 @@ class Describer:
         asked, place = point.config, point.place
         chosen = (asked.validate, asked.holdout, asked.stratified, asked.train_images)
         images = self._images(asked.dataset, place.data_dir, place.image_size, *chosen)
+        device = self._choose(place.device)
+        _refuse(asked, device, images.train)
         model = self._model(asked, images)
         steps = epoch_steps(images.train, asked)
         counted = epoch_steps(images.published_count, asked)
@@ -62,7 +64,7 @@ class Describer:
                 batch_size=asked.batch_size,
                 dtype=asked.dtype,
                 memory_format="channels_last" if asked.channels_last else "contiguous",
-                device=self._choose(place.device),
+                device=device,
             ),
             settings=replace(asked, **{name: model.options.get(name) for name in BUILT}),
             asked=asked,
@@ -117,4 +119,27 @@ def _images(
 
 def epoch_steps(images: int, config: TrainConfig) -> int:
     """Optimizer steps of an epoch of that many images."""
-    return math.ceil(math.ceil(images / config.batch_size) / config.accumulate)
+    return len(step_sizes(images, config.batch_size, config.accumulate))
+
+
+def _refuse(config: TrainConfig, device: Literal["cpu", "cuda"], images: int) -> None:
+    """Refuse now what every single training would refuse when it starts."""
+    if config.dtype == "tf32" and device == "cpu":
+        raise ValueError("`train.dtype` tf32 exists on CUDA only; use fp32 or bf16 on a CPU.")
+    if not config.cuda_graph:
+        return
+    if device == "cpu":
+        raise ValueError(
+            "`train.cuda_graph` needs a CUDA device, and the trainings are to run on a CPU; "
+            "leave it out: `--set train.cuda_graph=false`."
+        )
+    if config.accumulate > 1:
+        raise ValueError(
+            f"`train.cuda_graph` captures steps of one batch, and `train.accumulate` is "
+            f"{config.accumulate}; leave one of the two out."
+        )
+    if config.batch_size > images:
+        raise ValueError(
+            f"`train.cuda_graph` captures steps of `batch_size` images, and of {config.batch_size} "
+            f"there are only {images} to train on; use smaller batches."
+        )

@@ -4,10 +4,10 @@ A job is one command of `freezeout` in a process of its own, so that a crash, a 
 only. `local` has the embedded engine, `ray_engine` the one for a cluster.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,15 @@ class Outcome:
     exit_code: int
     """Of the command (0 done, 2 bad input, 3 diverged); -N where signal N ended its process; 1 for any other crash."""
     seconds: float
-    """From its start to its end, attempts that were cut off included."""
+    """Of its last attempt from start to end, without waiting for a place; nan where that was cut off."""
     last_line: str
     """The last line of the log that is not empty; empty where there is none."""
     worker: str
     """Where it ran, such as `local` or a node's address."""
     attempts: int
     """1, or more where a worker died under it and it was started again."""
+    environment: Mapping[str, Any] | None = None
+    """Of the machine that it ran on, as `freezeout.perf.environment` tells it; None for the machine of the sweep."""
 
 
 class Engine(Protocol):

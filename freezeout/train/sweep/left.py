@@ -1,4 +1,4 @@
-"""How long a sweep will still take, by what its finished trials took."""
+"""How long a phase of a sweep will still take, by what its finished trials took."""
 
 from collections.abc import Callable, Iterable
 
@@ -32,10 +32,3 @@ class Left:
     def seconds(self, spent_s: float) -> float:
         """Seconds left when the trials done so far took `spent_s` from start to end."""
         return self.work_s * spent_s / self._done if self._done else float("nan")
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 45 s, 12 min, 3.4 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,15 +1,12 @@
 """Which trainings a sweep is made of: those the file asks for, and those whose length a measured saving decides."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from freezeout.perf.records import Config, ScheduleSpec
 from freezeout.schedule import const_time_epochs
 from freezeout.train.sweep.study import Study, baseline_of
 from freezeout.train.sweep.trial import Described, Trial
-
-Saved = Callable[[Config, ScheduleSpec], float | None]
-"""Measured share of the step time that a schedule saves; None where its timing failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +75,19 @@ def known(described: Iterable[Described]) -> list[Trial]:
     ]
 
 
-def lengthened(each: Waiting, saved: float) -> Trial:
+def lengthened(each: Waiting, saved: float) -> Trial | None:
     """A training whose schedule saves the share `saved` of the step time.
 
-    A saving below zero, which is noise or a schedule that costs time, stretches nothing and shortens nothing.
+    A saving below zero, which is noise or a schedule that costs time, stretches nothing and shortens nothing. None for
+    a control that would be as long as the baseline: nothing could be told by holding a schedule against that.
     """
     saved, described = max(saved, 0.0), each.described
     epochs = described.settings.epochs
     if not each.is_control:
         return Trial(described=described, epochs=const_time_epochs(epochs, saved), saved=saved)
     shorter = max(1, round(epochs * (1 - saved)))
+    if shorter == epochs:
+        return None
     settings, asked = (
         replace(baseline_of(config), epochs=shorter)
         for config in (described.settings, described.asked)
@@ -108,8 +108,3 @@ def arranged(study: Study, trials: Iterable[Trial]) -> list[Trial]:
         exclusive = trial.settings.seed in study.timing.exclusive_seeds
         found[trial.identity] = replace(before or trial, roles=roles, exclusive=exclusive)
     return sorted(found.values(), key=lambda trial: not trial.exclusive)
-
-
-def at_once(study: Study, device: str, cores: int, asked: int | None = None) -> int:
-    """How many trainings run at a time: what is asked for, what the file says, or what the device suggests."""
-    return asked or study.at_once or (cores if device == "cpu" else 1)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from freezeout.exits import INTERRUPTED
 from freezeout.train.sweep.engine import Job, Outcome
 from freezeout.train.sweep.ray_cluster import (
     connect,
@@ -26,7 +27,6 @@ from freezeout.train.sweep.ray_cluster import (
 )
 from freezeout.train.sweep.ray_worker import (
     CRASHED,
-    INTERRUPTED,
     Ended,
     RunCommand,
     Task,
@@ -111,7 +111,7 @@ class RayEngine:
                         yield attempt.failure(end)
                     else:
                         attempt.note(end)
-                        waiting.appendleft(attempt.next())
+                        waiting.appendleft(replace(attempt, number=attempt.number + 1))
         finally:
             self._end_running()
 
@@ -122,6 +122,7 @@ class RayEngine:
             log=job.log.absolute(),
             folder=Path.cwd(),
             threads=job.threads,
+            needs_gpu=job.needs_gpu,
             attempt=attempt.number,
             locked_s=LOCKED_S["first" if attempt.number == 1 else "again"],
         )
@@ -134,7 +135,7 @@ class RayEngine:
             scheduling_strategy="SPREAD",  # trials on one machine share its memory bandwidth
             runtime_env={"env_vars": worker_environment(job)},
         )
-        self._running[remote.remote(self._run_command, task)] = attempt.started()
+        self._running[remote.remote(self._run_command, task)] = attempt
 
     def _ends(self) -> "Iterator[tuple[_Attempt, Ended | _CutOff]]":
         """An attempt that ended within the next seconds, and how; or what will never run."""
@@ -199,28 +200,17 @@ class _Attempt:
 
     job: Job
     number: int = 1
-    since: float = math.nan
-    """When it was given to the cluster, by the host's clock."""
-    before_s: float = 0.0
-    """Seconds of the attempts before."""
-
-    def started(self) -> "_Attempt":
-        """The same, given to the cluster now."""
-        return replace(self, since=time.monotonic())
-
-    def next(self) -> "_Attempt":
-        """The attempt after this one, which was cut off."""
-        return _Attempt(job=self.job, number=self.number + 1, before_s=self._until_now_s())
 
     def outcome(self, ended: Ended) -> Outcome:
         """The outcome of a command that ended by itself."""
         return Outcome(
             job=self.job,
             exit_code=ended.exit_code,
-            seconds=self.before_s + ended.seconds,
+            seconds=ended.seconds,
             last_line=ended.last_line,
             worker=ended.host,
             attempts=self.number,
+            environment=ended.environment,
         )
 
     def failure(self, end: _CutOff) -> Outcome:
@@ -228,7 +218,7 @@ class _Attempt:
         return Outcome(
             job=self.job,
             exit_code=end.code,
-            seconds=self._until_now_s(),
+            seconds=math.nan,  # only its worker knew when it had its place
             last_line=self.note(end),
             worker=end.host,
             attempts=self.number,
@@ -243,9 +233,6 @@ class _Attempt:
             with self.job.log.open("ab") as log:
                 log.write(f"{line}\n".encode())
         return line
-
-    def _until_now_s(self) -> float:
-        return self.before_s + time.monotonic() - self.since
 
 
 _AGAIN = {

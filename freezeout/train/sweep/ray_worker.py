@@ -10,23 +10,20 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
+from freezeout.exits import BAD_INPUT, INTERRUPTED
 from freezeout.train.sweep.engine import last_line
 
 RunCommand = Callable[[list[str]], int]
 """`freezeout.cli.main`, or what stands in for it: takes arguments, returns an exit code."""
-BAD_INPUT = 2
-"""Exit code of a command for what its user can put right, a locked folder among it."""
 CRASHED = 1
 """Exit code of a command that ended in an exception, as Python has it."""
-INTERRUPTED = 130
-"""Exit code of a command that was asked to end."""
 LOCKED = "Another process is training in"
 """What the trainer says of a folder that another process has locked."""
 
@@ -39,6 +36,8 @@ class Ended:
     seconds: float
     last_line: str
     host: str
+    environment: Mapping[str, Any] | None = None
+    """See `freezeout.perf.environment`; None of a command that never loaded torch, so that it trained nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +50,7 @@ class Task:
     """Where the sweep was started: what a relative path in the arguments is relative to."""
     threads: int | None
     attempt: int
+    needs_gpu: bool
     locked_s: float
     """Seconds to go on trying while the folder of the training is locked by another process."""
 
@@ -75,7 +75,25 @@ def run_task(run_command: RunCommand, task: Task) -> Ended:
         except KeyboardInterrupt:  # between two tries
             code = INTERRUPTED
     seconds = time.monotonic() - start
-    return Ended(exit_code=code, seconds=seconds, last_line=last_line(task.log), host=host)
+    return Ended(
+        exit_code=code,
+        seconds=seconds,
+        last_line=last_line(task.log),
+        host=host,
+        environment=_environment(task.needs_gpu),
+    )
+
+
+def _environment(needs_gpu: bool) -> dict[str, Any] | None:
+    """What the command ran on, asked for after it, when the number of threads is settled."""
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    from freezeout.perf.environment import environment
+
+    is_there = needs_gpu and torch.cuda.is_available()
+    return environment(torch.device("cuda" if is_there else "cpu"))
 
 
 def _until_unlocked(run_command: RunCommand, task: Task) -> int:

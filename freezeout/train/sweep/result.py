@@ -35,8 +35,10 @@ class Result:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it was trained to the end."""
-        return len(self.history) == self.epochs and self.last_error is not None
+        """Whether it was trained to the end, and its losses were finite there."""
+        names = ("train_loss", "eval_loss", "eval_error")
+        ended = bool(self.history) and len(self.history) == self.epochs
+        return ended and all(self.history[-1].get(name) is not None for name in names)
 
     @property
     def last_error(self) -> float | None:

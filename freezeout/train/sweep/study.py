@@ -50,7 +50,11 @@ class Timing:
     run_s: float = 0.0
     """Seconds of real runs against an unfrozen twin, for each schedule of each model; 0 for none."""
     exclusive_seeds: tuple[int, ...] = ()
-    """Seeds whose trainings run one at a time, so that their times can be compared."""
+    """Seeds whose trainings run one at a time, so that their times can be compared.
+
+    Where steps are not what a cost curve times (see `steps_as_timed`) they decide how long controls and stretched runs
+    are.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,14 +158,48 @@ def _check_timing(study: Study) -> None:
             f"`timing.exclusive_seeds` names seed {strange[0]}, which no grid has; "
             f"they have {', '.join(map(str, sorted(seeds)))}."
         )
-    if study.timing.curve_s:
-        return
-    if study.timing.run_s:
+    if study.timing.run_s and not study.timing.curve_s:
         raise StudyError("`timing.run_s` needs a cost curve: give `timing.curve_s` above 0.")
-    if study.control or any(point.config.const_time for point in study.points):
+    for config in dict.fromkeys(point.config for point in study.points):
+        if study.timing.curve_s and config.batch_size < 2:
+            raise StudyError(
+                "`train.batch_size` must be at least 2 for a cost curve, got 1; use larger batches, or "
+                "give `timing.curve_s` 0."
+            )
+        if config.const_time or (study.control and config.t_0 < 1):
+            _check_saving(study, config)
+
+
+def _check_saving(study: Study, config: TrainConfig) -> None:
+    """Refuse a training whose saving is needed and would not be measured."""
+    if steps_as_timed(config):
+        if not study.timing.curve_s:
+            raise StudyError(
+                "`sweep.control` and `const_time` need the measured saving: "
+                "give `timing.curve_s` above 0."
+            )
+        return
+    alone = [replace(config, const_time=False, seed=seed) for seed in study.timing.exclusive_seeds]
+    asked = {point.config for point in study.points}
+    if any(each in asked for each in alone):
+        return
+    what = "`const_time`" if config.const_time else "`sweep.control`"
+    unlike = ", ".join(f"`{name}`" for name in _unlike(config))
+    seeds = ", ".join(
+        str(each.seed)
+        for each in asked
+        if each == replace(config, const_time=False, seed=each.seed)
+    )
+    if not seeds:
         raise StudyError(
-            "`sweep.control` and `const_time` need the measured saving: give `timing.curve_s` above 0."
+            f"`const_time` with {unlike} needs the same schedule unstretched, which tells what it "
+            "saves: give `const_time = [true, false]`, and one of the seeds in "
+            "`timing.exclusive_seeds`."
         )
+    raise StudyError(
+        f"{what} with {unlike} needs the time of trainings that run alone, since a cost curve is of "
+        f"steps without: add to `timing.exclusive_seeds` one of the seeds ({seeds})."
+    )
 
 
 def _points(content: Mapping[str, Any]) -> Iterator[Point]:
@@ -229,6 +267,22 @@ def _with_baselines(points: Iterator[Point]) -> Iterator[Point]:
             if each not in seen:
                 seen.add(each)
                 yield each
+
+
+def steps_as_timed(config: TrainConfig) -> bool:
+    """Whether a training takes its steps as a cost curve times them: eager, of one batch, with any kernels."""
+    return not _unlike(config)
+
+
+def _unlike(config: TrainConfig) -> list[str]:
+    """Settings under which a step is another one than a cost curve times."""
+    unlike = {
+        "cuda_graph": config.cuda_graph,
+        "accumulate": config.accumulate > 1,
+        "ema_decay": config.ema_decay is not None,
+        "deterministic": config.deterministic,
+    }
+    return [name for name, holds in unlike.items() if holds]
 
 
 def baseline_of(config: TrainConfig) -> TrainConfig:

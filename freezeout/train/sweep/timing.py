@@ -12,10 +12,10 @@ from freezeout.perf.records import Config, Curve, Record, Run, ScheduleSpec, Ses
 from freezeout.perf.results import IDENTITY, read
 from freezeout.perf.saving import measured_saving, step_ms
 from freezeout.perf.statistics import MIN_ROUNDS, Estimate
+from freezeout.train.config import BUILT
 from freezeout.train.sweep.engine import Job
 from freezeout.train.sweep.plan import Timed
 from freezeout.train.sweep.study import Timing
-from freezeout.train.sweep.trial import BUILT
 
 
 class Timings:
@@ -26,7 +26,8 @@ class Timings:
 
         Args:
             folder: that has a results file for each model; it need not exist.
-            here: environment of this machine, whose timings alone count; None to take any machine's.
+            here: environment of this machine, whose timings alone count; None to take any machine's, as on a cluster,
+                where nobody knows which machine a training will come to: a curve of one of them then decides for all.
         """
         self._folder = folder
         self._here = here

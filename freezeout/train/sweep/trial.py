@@ -13,9 +13,6 @@ from freezeout.train.sweep.engine import Job
 from freezeout.train.sweep.result import Result, same_settings
 from freezeout.train.sweep.study import Place
 
-BUILT = ("depth", "growth_rate", "dropout")
-"""Settings that a model resolves: what it was built with may be more than was asked for."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
@@ -90,19 +87,23 @@ class Trial:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of everything that decides the result."""
+        """Hash of everything that decides the result, but for what the images are.
+
+        They are known by the name of their data set: other ones under that name want a sweep folder of their own.
+        """
         parts = (asdict(self.settings), asdict(self.config), self.epochs)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def folder_name(self) -> str:
-        """Name of its folder."""
+        """Name of its folder; a trial that runs alone has one to itself, so that no epoch in it had company."""
         each = self.settings
         words = [self.config.model]
         words += ["baseline"] if each.t_0 == 1 else [each.how_scale, f"{each.t_0:g}"]
         words += [] if each.t_0 == 1 or each.scale_lr else ["unscaled"]
         words += ["published"] if each.published_steps else []
         words += [f"{self.epochs}ep", f"seed{each.seed}", self.identity]
+        words += ["alone"] if self.exclusive else []
         return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words).replace("_", "-"))
 
     def job(self, folder: Path, *, threads: int | None) -> Job:
@@ -131,8 +132,17 @@ class Trial:
             and same_settings(training.settings, self.settings)
         )
 
-    def record(self, result: Result, *, session: str, diverged: bool = False) -> Training:
-        """The result as it goes into the results file, in the first of its roles."""
+    def record(
+        self, result: Result, *, session: str, exclusive: bool, diverged: bool = False
+    ) -> Training:
+        """The result as it goes into the results file, in the first of its roles.
+
+        Args:
+            result: of the trial's folder.
+            session: that it was trained in.
+            exclusive: whether it really was trained alone, on one machine.
+            diverged: whether it has no error to tell.
+        """
         return Training(
             session=session,
             config=self.config,
@@ -150,7 +160,7 @@ class Trial:
             wall_s=sum(each["wall_s"] for each in result.history),
             asked_epochs=self.settings.epochs,
             control_of=self.roles[0],
-            exclusive=self.exclusive,
+            exclusive=exclusive,
             settings=asdict(self.settings),
         )
 

@@ -75,7 +75,7 @@ def row_of(decision):
 def test_the_schedules_here_save_what_their_budgets_are_for(timed, trained):
     specs = {UNFROZEN: BASELINE, CUBIC: BASELINE, LINEAR: BASELINE, EAGER: BASELINE}
     found = decide(timed, [*timed, *trained(specs)]).errors
-    saved = {row.schedule: row.saved.value for row in found}
+    saved = {row.schedule: row.trained.saved.value for row in found}
     assert 0.10 < saved[CUBIC.title] < 0.20
     assert saved[EAGER.title] > 0.2
 
@@ -129,6 +129,14 @@ def test_a_slower_block_and_an_exceeded_budget_are_both_told(
     assert gate(base, make.save(tmp_path / "slow.jsonl", records)) == 1
     first = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
     assert re.search(r"REGRESSION: of \d+ gating rows, \d+ SLOWER; of 1 trained schedule, 1", first)
+
+
+def test_a_stretched_run_has_no_budget_to_exceed(timed, trained):
+    records = [*timed, *trained({UNFROZEN: BASELINE})]
+    records += trained({CUBIC: ERRORS["exceeded"]}, epochs=12, asked_epochs=10, const_time=True)
+    row = row_of(decide(timed, records))
+    assert row.verdict == "NO BUDGET"
+    assert "held against the baseline" in row.judgement.reason
 
 
 def test_an_undecided_error_says_how_many_seeds_it_takes(files, capsys):
@@ -233,7 +241,7 @@ def test_a_seed_that_both_turns_trained_is_one_seed(machine, timed, trained):
     once = decide(timed, [*timed, *trained(arms)])
     twice = decide(timed, [*timed, *trained(arms), *again, *trained(arms, session="again")])
     assert row_of(twice).seeds == row_of(once).seeds == (3, 3)
-    assert row_of(twice).increase == row_of(once).increase
+    assert row_of(twice).trained.relative_increase == row_of(once).trained.relative_increase
 
 
 def test_tasks_that_differ_are_not_compared(timed, trained):
