@@ -31,6 +31,8 @@ from reports.trained import Trained
 ClaimVerdict = Literal["UPHELD", "REFUTED", "UNDECIDED", "NOT TRIED"]
 PAPER_EPOCHS = 100
 """Epochs of the published trainings."""
+PAPER_PIXELS = 32
+"""Height of the images that they saw."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,10 +157,13 @@ def _told(row: Trained) -> str:
 def at_size(claim: Claim, row: Trained) -> str:
     """Whether the training was of the published size; a hint only where it was not."""
     options, trained = row.config.options, row.first
+    height, images = row.config.input_shape[1], trained.settings.get("train_images")
     is_small = any(options.get(name, 0.0) < least for name, least in claim.size)
     published = ", ".join(f"{name} {least:g}" for name, least in claim.size)
     lacking = {
-        f"{trained.dataset}, not CIFAR-100": trained.dataset != "cifar100",
+        f"{trained.dataset}, not CIFAR-100": "cifar100" not in trained.dataset,
+        f"{height} pixels of {PAPER_PIXELS}": height != PAPER_PIXELS,
+        f"{images} training images": images is not None,
         f"{row.asked_epochs} epochs of {PAPER_EPOCHS}": row.asked_epochs < PAPER_EPOCHS,
         f"not of {published}": is_small,
     }

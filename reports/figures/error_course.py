@@ -70,7 +70,6 @@ def draw(report: Report, theme: Theme) -> Figure:
                 _zoom(axes, lines, unit)
             else:
                 axes.set_ylabel("mean evaluation error, %")
-                axes.set_ylim(bottom=0)
                 model, _, rest = task.partition(" on ")
                 axes.set_title(f"{shortened(model, 48)}\non {shortened(rest, 60)}")
     rows = [course.row for _, lines in content.values() for course in lines]

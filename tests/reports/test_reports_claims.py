@@ -92,6 +92,7 @@ def test_a_stretched_run_tests_no_claim(make):
             "no, only a HINT: not of depth 40, width 4",
         ),
         ({"depth": 40.0, "width": 4.0}, 20, "cifar100", "no, only a HINT: 20 epochs of 100"),
+        ({"depth": 40.0, "width": 4.0}, 100, "imagefolder:data/cifar100", "yes"),
         ({"depth": 40.0, "width": 4.0}, 100, "digits", "no, only a HINT: digits, not CIFAR-100"),
     ],
 )
@@ -99,6 +100,18 @@ def test_small_trainings_only_hint(make, options, epochs, dataset, said):
     changes = {"options": options, "epochs": epochs, "dataset": dataset}
     (row,) = found(make, "wrn_40_4", {MUCH: 20.0}, **changes)
     assert row[4] == said
+
+
+def test_small_or_few_images_only_hint(make):
+    config = make.config("wrn_40_4", options={"depth": 40.0, "width": 4.0}, input_shape=(3, 16, 16))
+    told = {"train_images": 10_000}
+    trials = [
+        trial(make, config, BLOCKS, spec, 0, 20.0, epochs=100, dataset="cifar100", told=told)
+        for spec in (BASELINE, MUCH)
+    ]
+    report = collect([make.session(), make.curve(config, BLOCKS), *trials])
+    said = claims_table(report).rows[0][4]
+    assert said == "no, only a HINT: 16 pixels of 32, 10000 training images"
 
 
 def test_networks_of_which_nothing_was_claimed_have_no_row(make):
