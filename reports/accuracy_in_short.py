@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from freezeout.perf.error_budgets import SAVES_NOTHING, ControlVerdictWord
 from reports.accuracy import tasks
 from reports.collection import Report
+from reports.equal_time import UNEQUAL, is_unequal
 from reports.text import counted, percent
 from reports.trained import Trained
 
@@ -85,9 +86,15 @@ def _count_controls(rows: Sequence[Trained]) -> str:
     told = {"BEATS": "better in {}", "LOSES": "WORSE in {}", "CANNOT TELL": "cannot tell in {}"}
     parts = [text.format(verdicts.count(word)) for word, text in told.items()]
     needed = [each.seeds_needed for each in found if each.verdict == "CANNOT TELL"]
+    unequal = sum(is_unequal(row) for row in rows)
+    doubt = (
+        f" In {unequal} of them the times differ by over {100 * UNEQUAL:g} points."
+        if unequal
+        else ""
+    )
     return (
         "Against the unfrozen network trained for about as much step time, its real competitor, "
-        f"{counted(len(found), 'comparison')}: {', '.join(parts)}{_range(needed)}."
+        f"{counted(len(found), 'comparison')}: {', '.join(parts)}{_range(needed)}.{doubt}"
     )
 
 

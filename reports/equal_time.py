@@ -4,6 +4,15 @@ from freezeout.perf.statistics import Estimate, exactly
 from reports.text import counted, fixed, percent, terse
 from reports.trained import Trained
 
+UNEQUAL = 0.03
+"""Share of the baseline's step time beyond which a control and its schedule took no equal time."""
+
+
+def is_unequal(row: Trained) -> bool:
+    """Whether the control of a schedule took clearly more or less step time than the schedule."""
+    theirs = row.control.saved if row.control else None
+    return bool(theirs and row.saved and abs(theirs.value - row.saved.value) > UNEQUAL)
+
 
 def how_equal(row: Trained) -> str:
     """Step time of the control and of the schedule; of a stretched run its own; empty without a control.

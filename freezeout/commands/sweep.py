@@ -88,7 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="changes",
         help="instead of what the file says in [sweep], [train] or [timing]; may be repeated",
     )
-    parser.add_argument("--plan", action="store_true", help="print the trials and stop")
+    parser.add_argument(
+        "--plan", action="store_true", help="print the trials and stop (reads the data, too)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

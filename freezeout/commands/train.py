@@ -83,6 +83,8 @@ def _train(args: argparse.Namespace) -> None:
 def _data(args: argparse.Namespace, device: "torch.device") -> "Data":
     from freezeout.train.data import load
 
+    if args.download and not args.dataset.startswith("cifar"):
+        raise ValueError(f"`--download` fetches cifar10 and cifar100, not {args.dataset}.")
     return load(
         args.dataset,
         root=args.data_dir,

@@ -110,7 +110,11 @@ def _cifar(dataset: str, root: Path, download: bool, image_size: int | None) -> 
         try:
             found = kind(str(root), train=is_train, download=download)
         except RuntimeError as error:
-            remedy = "pass --download to fetch it." if not download else f"torchvision: {error}"
+            remedy = (
+                "`freezeout train --download` fetches it."
+                if not download
+                else f"torchvision: {error}"
+            )
             raise ValueError(f"{dataset} is not complete in {root.absolute()}; {remedy}") from None
         except OSError as error:
             raise ValueError(f"{dataset} cannot be read from {root.absolute()}: {error}") from None

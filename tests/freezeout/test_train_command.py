@@ -259,8 +259,10 @@ def test_what_the_user_can_put_right_is_a_value_error(command, arguments, messag
 def test_an_unknown_data_set_or_model_is_a_value_error(command, tmp_path):
     with pytest.raises(ValueError, match="`dataset` must be digits"):
         command(dataset="mnist")
-    with pytest.raises(ValueError, match=f"cifar100 is not complete in {tmp_path}; pass --downl"):
+    with pytest.raises(ValueError, match=r"cifar100 is not complete in .*train --download"):
         command("--data_dir", tmp_path, dataset="cifar100")
+    with pytest.raises(ValueError, match="`--download` fetches cifar10 and cifar100, not digits"):
+        command("--download", dataset="digits")
     with pytest.raises(ValueError, match="unknown model `densenet_cb`"):
         command(model="densenet_cb")
 

@@ -43,6 +43,23 @@ def arms(make, levels, seeds=4, **changes):
     ]
 
 
+def test_a_control_of_another_time_is_told_at_a_glance(make):
+    """A curve by which CUBIC saves some 17 %, so that 30 of 40 epochs are too few and 33 are not."""
+    curve = make.curve(make.resnet, BLOCKS)
+    for epochs, is_told in ((30, True), (33, False)):
+        kinds = [(BASELINE, EPOCHS, None), (CUBIC, EPOCHS, None), (BASELINE, epochs, CUBIC)]
+        trials = [
+            trial(make, make.resnet, BLOCKS, spec, seed, 20.0 + seed, epochs=each, control_of=of)
+            for spec, each, of in kinds
+            for seed in (0, 1)
+        ]
+        found = answers(collect([make.session(), curve, *trials]))
+        (answer,) = (a for a in found if a.question == "What does it cost in accuracy?")
+        assert (
+            "In 1 of them the times differ by over 3 points." in " ".join(answer.sentences)
+        ) == is_told
+
+
 @pytest.mark.parametrize(
     ("level", "said", "cell"),
     [
