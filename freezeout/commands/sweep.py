@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from freezeout.commands.choices import device_of, models_package
-from freezeout.commands.interrupts import sigterm_interrupts
 from freezeout.exits import INTERRUPTED, SOME_FAILED
+from freezeout.interrupts import sigterm_interrupts
 from freezeout.options import option
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freezeout.commands.choices import device_of, models_package
-from freezeout.commands.interrupts import sigterm_interrupts
 from freezeout.commands.train_arguments import add_arguments
 from freezeout.exits import DIVERGED, DONE, INTERRUPTED
+from freezeout.interrupts import sigterm_interrupts
 from freezeout.schedule import calc_speedup
 from freezeout.train.config import BUILT, TrainConfig
 

@@ -4,20 +4,18 @@ Nothing of Ray is used here, so that this can be tried in any process.
 """
 
 import os
-import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 from freezeout.exits import BAD_INPUT, INTERRUPTED
+from freezeout.interrupts import sigterm_interrupts
 from freezeout.train.sweep.engine import last_line
 
 RunCommand = Callable[[list[str]], int]
@@ -68,7 +66,7 @@ def run_task(run_command: RunCommand, task: Task) -> Ended:
         # Ray sets it to the task's CPUs before a task; torch, not loaded yet, is to choose.
         os.environ.pop("OMP_NUM_THREADS", None)
     host = socket.gethostname()
-    with _output_to(task.log), _sigterm_interrupts():
+    with _output_to(task.log), sigterm_interrupts():
         sys.stdout.write(f"attempt {task.attempt} on {host}, process {os.getpid()}\n")
         try:
             code = _until_unlocked(run_command, task)
@@ -152,20 +150,3 @@ def _output_to(log: Path) -> Iterator[None]:
 def _stream(descriptor: int) -> TextIO:
     """A stream to a file descriptor, which it leaves open; each line is written at once."""
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM, as from a node that is stopped, end a command as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
