@@ -69,11 +69,15 @@ def draw(report: Report, theme: Theme) -> Figure:
 
 def _panel(axes: Axes, spec: ScheduleSpec, count: int, colour: ScalarMappable) -> None:
     schedule = spec.schedule(count, NOMINAL_STEPS)
-    lines = [factors(schedule, block) for block in range(count)]
+    # A schedule that counts on more steps than are taken is cut off by the end of the run.
+    lines = [factors(schedule, block) * (spec.pace, 1) for block in range(count)]
     colours = colour.to_rgba(np.arange(count))
     axes.add_collection(LineCollection(lines, colors=colours, linewidths=1.1))
-    ends = [100 * t for t in schedule.freeze_times]
-    axes.scatter(ends, np.zeros(count), s=11, c=colours, clip_on=False, zorder=3)
+    ends = 100 * spec.pace * np.array(schedule.freeze_times)
+    within = ends <= 100
+    axes.scatter(
+        ends[within], np.zeros(within.sum()), s=11, c=colours[within], clip_on=False, zorder=3
+    )
     axes.set(xlim=(0, 100), ylim=(0, 1.06 * max(line[0, 1] for line in lines)))
     axes.set_title(spec.title, fontsize=10)
 

@@ -13,6 +13,7 @@ from freezeout.train.checkpoint import differences
 from freezeout.train.data import Data
 from freezeout.train.folder import RunFolder
 from freezeout.train.sources import Split
+from tests.small_training import assert_same
 
 EPOCHS = 5
 CONFIG = {"model": "small", "dataset": "random", "epochs": EPOCHS, "batch_size": 10, "lr": 0.05}
@@ -95,22 +96,6 @@ def metrics_of(folder):
 def timeless(record):
     fields = record if isinstance(record, dict) else vars(record)
     return {key: value for key, value in fields.items() if not key.endswith("_s")}
-
-
-def assert_same(left, right):
-    """Equal to the last bit, whatever is nested in whatever."""
-    if isinstance(left, torch.Tensor):
-        assert torch.equal(left, right)
-    elif isinstance(left, dict):
-        assert left.keys() == right.keys()
-        for key in left:
-            assert_same(left[key], right[key])
-    elif isinstance(left, list | tuple):
-        assert len(left) == len(right)
-        for one, other in zip(left, right, strict=True):
-            assert_same(one, other)
-    else:
-        assert left == right
 
 
 @pytest.fixture(scope="module")

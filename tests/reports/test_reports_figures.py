@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from typing import get_args
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ from freezeout.perf.comparison import SOURCES
 from freezeout.perf.kinds import Kind
 from freezeout.perf.prediction_budgets import PREDICTIONS
 from freezeout.perf.records import PHASES
+from freezeout.schedule import PUBLISHED_PACE
 from reports.collection import collect
 from reports.figures import (
     block_times,
@@ -230,6 +232,20 @@ def test_the_timeline_has_a_panel_for_every_schedule(records):
     titles = [axes.get_title(loc="left") for axes in figure.axes[:-1]]
     assert titles == [spec.title for spec in timeline.schedules(report)]
     assert "baseline" not in titles
+
+
+def test_steps_counted_as_published_freeze_later_in_the_timeline(make):
+    """Blocks freeze at 1000 / 900 of their times, and those beyond the end of the run not at all."""
+    slow = replace(make.cubic, pace=PUBLISHED_PACE)
+    runs = [replace(make.run(make.resnet, 5), schedule=spec) for spec in (make.cubic, slow)]
+    report = collect([make.session(), make.curve(make.resnet, 5), *runs])
+    figure, _ = drawn(lambda theme: timeline.draw(report, theme))
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes[:-1]}
+    dots = (panels[spec.title].collections[1] for spec in (make.cubic, slow))
+    true, late = (np.asarray(each.get_offsets())[:, 0].tolist() for each in dots)
+    reached = [t / 0.9 for t in true if t / 0.9 <= 100]
+    assert len(reached) < len(true)
+    assert late == pytest.approx(reached)
 
 
 def test_curves_alone_make_no_scatter(make):
