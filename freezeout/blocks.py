@@ -13,7 +13,7 @@ from typing import Any, overload
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from freezeout import structure
+from freezeout.runs import Runs, cut, flops_of, refined_runs, stages_of
 from freezeout.structure import Granularity
 from freezeout.trace import ParameterUse, Sample, Where, parameter_use
 
@@ -32,6 +32,8 @@ class Block:
     parameters: tuple[nn.Parameter, ...]
     modules: tuple[nn.Module, ...]
     """Modules that do all their work before the next block begins: those to hold in eval mode once it is frozen."""
+    forward_flops: int
+    """FLOPs of the traced forward pass from the block's first parameter to the next block's, 2 a multiply-add."""
 
     @property
     def num_parameters(self) -> int:
@@ -107,8 +109,10 @@ def partition(
         sample: one training input of it: a tensor, or a tuple of positional or a mapping of keyword arguments. Two
             images are enough; one may be too few for a batch norm in train mode.
         groups: a label for every parameter name. A block begins where a label is first met in the order of use, and
-            bears it. Without it labels are derived from module paths.
-        granularity: with no `groups`: `block` for the finest sensible blocks, `stage` for the stacks they sit in.
+            bears it. Without it labels are derived from module paths, and a block that holds most of the forward FLOPs,
+            or one of fewer than four, is taken apart where it has parts.
+        granularity: with no `groups`: `block` for the finest sensible blocks, `stage` for runs of them that work at one
+            resolution. A model of fewer than three resolutions, its head counted, has no stages: its blocks are given.
 
     Raises:
         PartitionError: the model has no parameters, uses none, cannot run, or `groups` does not cover it.
@@ -122,29 +126,29 @@ def partition(
         raise PartitionError(
             f"{name} has parameters without a shape yet: {listed(lazy)}; run it once before."
         )
-    labels = _labels(model, name, parameters, groups, granularity)
+    _check(name, parameters, groups, granularity)
     use = _use(model, name, sample)
-    runs = _runs(use.first_use, labels)
+    if groups is not None:
+        runs = cut(use.first_use, groups)
+    else:
+        runs = refined_runs(model, use)
+        runs = stages_of(runs, use.products) if granularity == "stage" else runs
     unused = tuple(p for p in parameters if p not in use.last_use)
     runs[-1][1].extend(unused)
     return _blocks(model, parameters, runs, unused, use)
 
 
-def _labels(
-    model: nn.Module,
+def _check(
     name: str,
     parameters: Mapping[str, nn.Parameter],
     groups: Mapping[str, str] | None,
     granularity: Granularity,
-) -> Mapping[str, str | None]:
-    if groups is None:
-        if granularity not in ("block", "stage"):
-            raise PartitionError(f"`granularity` must be block or stage, got {granularity!r}.")
-        return structure.labels(model, granularity)
-    missing = [p for p in parameters if p not in groups]
+) -> None:
+    if granularity not in ("block", "stage"):
+        raise PartitionError(f"`granularity` must be block or stage, got {granularity!r}.")
+    missing = [p for p in parameters if groups is not None and p not in groups]
     if missing:
         raise PartitionError(f"`groups` has no label for {listed(missing)} of {name}.")
-    return groups
 
 
 def _use(model: nn.Module, name: str, sample: Sample) -> ParameterUse:
@@ -168,29 +172,17 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def _runs(order: Sequence[str], labels: Mapping[str, str | None]) -> list[tuple[str, list[str]]]:
-    """Cut the order wherever a label turns up for the first time; a label met again opens no second block."""
-    runs: list[tuple[str, list[str]]] = []
-    seen: set[str] = set()
-    for parameter in order:
-        label = labels[parameter]
-        if not runs or (label is not None and label not in seen):
-            runs.append((label or parameter.rpartition(".")[0] or parameter, []))
-            seen.add(runs[-1][0])
-        runs[-1][1].append(parameter)
-    return runs
-
-
 def _blocks(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
-    runs: Sequence[tuple[str, list[str]]],
+    runs: Runs,
     unused: tuple[str, ...],
     use: ParameterUse,
 ) -> Blocks:
     block_of = {p: index for index, (_, names) in enumerate(runs) for p in names}
     block_at = [0, *(block_of[p] for p in use.first_use)]  # by number of parameters used so far
     home = _module_blocks(model, {parameters[p]: i for p, i in block_of.items()}, use, block_at)
+    flops = flops_of(runs, use.products)
     blocks = tuple(
         Block(
             index=index,
@@ -198,6 +190,7 @@ def _blocks(
             parameter_names=tuple(names),
             parameters=tuple(parameters[p] for p in names),
             modules=tuple(module for module, where in home.items() if where == index),
+            forward_flops=flops[index],
         )
         for index, (label, names) in enumerate(runs)
     )

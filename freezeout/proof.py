@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from freezeout.blocks import Blocks, partition
-from freezeout.trace import Sample, StandIn, Where, first_that_works, stand_in
+from freezeout.trace import Sample, StandIn, Where, first_that_works, stand_in, tensors_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,11 @@ class AuditReport:
     """Tensors saved before that point and kept for the backward pass; must be 0."""
     saved_tensors: int
     """Tensors kept for the backward pass in all."""
+    backward_nodes: int
+    """Nodes of the backward pass in all."""
+    nodes_through_reused: int
+    """Those of operations that are handed a frozen parameter once more behind the frontier: the part of the backward
+    pass that goes through the later uses of tied and shared parameters, for the gradient of their other operand."""
     active_without_gradient: tuple[str, ...]
     """Active, used parameters that got no gradient: the outputs do not depend on them. Told, not judged."""
     reused: tuple[str, ...]
@@ -86,6 +91,11 @@ class _Frontier(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.active = active
         self.frozen_to_come = dict(frozen)  # name by id
         self.frozen_behind: list[str] = []
+        # By id: frozen parameters in use, and what behind the frontier is derived from nothing that needs a gradient.
+        self.constants: set[int] = set()
+        self.alive: list[Any] = []  # keeps ids of derived constants from being given out again
+        self.nodes_through_reused: list[int] = []
+        self.nodes_before = 0
         self.operations = 0
         self.frontier: int | None = None
         self.first_node = 0
@@ -94,16 +104,32 @@ class _Frontier(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        leaves = [id(leaf) for leaf in tree_leaves((args, kwargs))]
-        first_used = [self.frozen_to_come.pop(leaf, None) for leaf in leaves]
-        if self.frontier is not None:
-            self.frozen_behind += [name for name in first_used if name is not None]
-        elif any(leaf in self.active for leaf in leaves):
+        leaves = [id(tensor) for tensor in tensors_in(args, kwargs)]
+        nodes = _nodes_made()  # the operation's own is made just before it is dispatched
+        is_reuse = self.frontier is not None and not self.constants.isdisjoint(leaves)
+        for leaf in leaves:
+            if leaf in self.frozen_to_come:
+                name = self.frozen_to_come.pop(leaf)
+                self.constants.add(leaf)
+                if self.frontier is not None:
+                    self.frozen_behind.append(name)
+        if self.frontier is None and not self.active.isdisjoint(leaves):
             self.frontier = self.operations
-            # The frontier operation's own node is made just before it is dispatched.
-            self.first_node = _nodes_made() - 1
+            self.first_node = nodes - 1
         self.operations += 1
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        if is_reuse:
+            self.note_reuse(nodes, out)
+        self.nodes_before = nodes
+        return out
+
+    def note_reuse(self, nodes: int, out: Any) -> None:
+        """Note an operation on constants: its node, or that what it gives is a constant too, as a view of one is."""
+        if nodes > self.nodes_before:
+            self.nodes_through_reused.append(nodes - 1)
+        else:
+            self.alive.append(out)
+            self.constants.update(id(tensor) for tensor in tensors_in((out,), None))
 
     def save(self, tensor: Tensor) -> _Saved:
         saved = _Saved(tensor, self.operations)
@@ -124,6 +150,8 @@ class _Found:
     nodes_before: int
     saved_before: int
     saved: int
+    nodes: int
+    nodes_through_reused: int
     frozen_behind: tuple[str, ...]
 
 
@@ -164,8 +192,11 @@ def _audit(
         with torch.inference_mode(False), torch.enable_grad():
             with mode, torch.autograd.graph.saved_tensors_hooks(mode.save, lambda s: s.tensor):
                 loss = _loss(subject.call(sample))
+            numbers, reusing = list(_nodes_of(loss)), set(mode.nodes_through_reused)
             found = _Found(
-                nodes_before=sum(number < mode.first_node for number in _nodes_of(loss)),
+                nodes_before=sum(number < mode.first_node for number in numbers),
+                nodes=len(numbers),
+                nodes_through_reused=sum(number in reusing for number in numbers),
                 saved_before=mode.saved_before,
                 saved=len(mode.saved),
                 frozen_behind=tuple(mode.frozen_behind),
@@ -202,6 +233,8 @@ def _report(
         backward_nodes_before_frontier=found.nodes_before,
         saved_tensors_before_frontier=found.saved_before,
         saved_tensors=found.saved,
+        backward_nodes=found.nodes,
+        nodes_through_reused=found.nodes_through_reused,
         active_without_gradient=tuple(name for name in expected if name not in got),
         reused=tuple(
             name

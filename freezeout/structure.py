@@ -4,30 +4,53 @@ The names only say where a block may begin; the order of first use decides what 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from torch import nn
 
 Granularity = Literal["block", "stage"]
+Labels = dict[str, str | None]
+"""Block label of every parameter name; None for one that begins no block but joins the one it is used in."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def labels(model: nn.Module, granularity: Granularity) -> dict[str, str | None]:
-    """Block label of every parameter name; None for one that begins no block but joins the one it is used in.
+def labels(model: nn.Module) -> Labels:
+    """Labels that are paths of modules.
 
     A block is the outermost module that is no stack of others: a residual block, a transformer layer, a single
-    convolution. Norm layers by themselves, and parameters that a stack holds directly, begin no block. A stage is the
-    stack that a block sits in.
+    convolution. Norm layers by themselves, and parameters that a stack holds directly, begin no block.
     """
-    found = dict(_labels(model, ""))
-    if granularity == "block":
-        return found
-    return {name: _stage(label) for name, label in found.items()}
+    return dict(_labels(model, ""))
 
 
-def _stage(label: str | None) -> str | None:
-    return label and (label.rpartition(".")[0] or label)
+def finer(
+    model: nn.Module, found: Mapping[str, str | None], path: str, *, down_to_layers: bool
+) -> Labels | None:
+    """The labels `found` with the block at `path` taken apart, and with it every block of its class.
+
+    Args:
+        model: that `found` is of.
+        found: labels that `labels` or this function gave.
+        path: a label of `found`.
+        down_to_layers: whether the parts may be single layers; else each must hold several layers with weights.
+
+    Returns:
+        None where there is nothing to take apart.
+    """
+    module = model.get_submodule(path)
+    if not _has_parts(module, down_to_layers):
+        return None
+    alike = {path}
+    if type(module) not in _CONTAINERS:  # a container of no class of its own is like nothing else
+        paths = {label for label in found.values() if label}
+        alike |= {each for each in paths if type(model.get_submodule(each)) is type(module)}
+    result = dict(found)
+    for each in alike:
+        other = model.get_submodule(each)
+        if _has_parts(other, down_to_layers):
+            result.update(_labels(other, each))
+    return result
 
 
 def _labels(module: nn.Module, path: str) -> Iterator[tuple[str, str | None]]:
@@ -61,6 +84,13 @@ def _repeats_blocks(module: nn.Module) -> bool:
         return False
     classes = Counter(type(child) for child in module.children() if _is_composite(child))
     return max(classes.values(), default=0) > 1
+
+
+def _has_parts(module: nn.Module, down_to_layers: bool) -> bool:
+    counts = [count for count in map(_weighted_layers, module.children()) if count]
+    if len(counts) == 1:  # one part that holds everything may have parts itself
+        return counts[0] > 1
+    return len(counts) > 1 and (down_to_layers or sum(count > 1 for count in counts) > 1)
 
 
 def _is_composite(module: nn.Module) -> bool:

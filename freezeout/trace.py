@@ -5,6 +5,7 @@ run there (data-dependent shapes, parameters held outside the module tree), it i
 what a forward pass changes (buffers, training flags, random state, gradients) is put back.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import flop_registry
 
 T = TypeVar("T")
 Where = Literal["meta", "real"]
@@ -153,6 +155,17 @@ def first_that_works(model: nn.Module, attempt: Callable[[Where], T]) -> T:
         return attempt("real")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """One operation that multiplies: a convolution, a matrix product, an attention."""
+
+    after: int
+    """Number of parameters that had been used for the first time by then, its own included."""
+    flops: int
+    rows: int
+    """Pixels or tokens, over the whole batch, that its weights are applied to; 0 for a product of no weights."""
+
+
 @dataclass(kw_only=True)
 class ParameterUse:
     """Order and extent of parameter use in one forward pass, in train mode."""
@@ -164,10 +177,24 @@ class ParameterUse:
     """For each used parameter, how many parameters had been used for the first time by its last use."""
     module_exit: dict[nn.Module, int] = field(default_factory=dict)
     """For each called module, how many parameters had been used for the first time when it last returned."""
+    products: list[Product] = field(default_factory=list)
+    """Everything that costs FLOPs, in order (torch's count: 2 a multiply-add; norms, activations and pooling none)."""
+
+
+def tensors_in(args: Iterable[Any], kwargs: Mapping[str, Any] | None) -> Iterator[Tensor]:
+    """Tensors among the arguments of an operation, which holds them by themselves or in lists.
+
+    `torch.utils._pytree.tree_leaves` would find them too, and take most of a trace's time for it.
+    """
+    for value in (*args, *(kwargs or {}).values()):
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from (each for each in value if isinstance(each, Tensor))
 
 
 class _UseRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every parameter that an operation is handed."""
+    """Notes every parameter that an operation is handed, and every product."""
 
     def __init__(self, use: ParameterUse, parameters: Mapping[str, nn.Parameter]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -177,19 +204,32 @@ class _UseRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        for leaf in tree_leaves((args, kwargs)):
-            name = self.names.get(id(leaf))
+        for tensor in tensors_in(args, kwargs):
+            name = self.names.get(id(tensor))
             if name is not None:
                 if name not in self.use.last_use:
                     self.use.first_use.append(name)
                 self.use.last_use[name] = len(self.use.first_use)
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        packet = func._overloadpacket
+        if packet in flop_registry:
+            flops = flop_registry[packet](*args, **(kwargs or {}), out_val=out)
+            product = Product(after=len(self.use.first_use), flops=flops, rows=_rows(packet, out))
+            self.use.products.append(product)
+        return out
 
     def note_last_use(self, parameters: Iterable[nn.Parameter]) -> None:
         """Note that these, so far as they have been used, are in use until now."""
         for name in (self.names.get(id(parameter)) for parameter in parameters):
             if name in self.use.last_use:
                 self.use.last_use[name] = len(self.use.first_use)
+
+
+def _rows(packet: Any, output: Any) -> int:
+    name = packet.__name__
+    if "convolution" in name:
+        return int(math.prod((output.shape[0], *output.shape[2:])))
+    return int(output.shape[0]) if name in ("mm", "addmm") else 0
 
 
 def parameter_use(model: nn.Module, sample: Sample) -> ParameterUse:

@@ -7,7 +7,6 @@ from torch import nn
 from models.construction import construct, import_library
 from models.model import Model
 from models.request import Request, UnknownModelError
-from models.timm_groups import timm_groups
 
 
 def names() -> list[str]:
@@ -35,7 +34,6 @@ def build(request: Request) -> Model:
         input_shape=_input_shape(module, request.input_size),
         num_classes=_num_classes(module, request),
         options={},
-        grouping=timm_groups,
     )
 
 

@@ -1,4 +1,4 @@
-"""Models of torchvision, as `torchvision:<name>`: classifiers, segmentation, detection."""
+"""Models of torchvision, as `torchvision:<name>`: all that it lists, whatever their task."""
 
 import inspect
 from functools import partial
@@ -7,32 +7,31 @@ from typing import Any
 from models.construction import construct, import_library
 from models.model import Model
 from models.request import Request, UnknownModelError
-
-_DEFAULT_CLASSES = {"segmentation": 21, "detection": 91}
-# torchvision's own defaults (Pascal VOC, COCO); every other kind has ImageNet's 1000.
-_DEFAULT_INPUT_SIZE = {"inception_v3": 299, "quantized_inception_v3": 299}
-_NO_SINGLE_IMAGE = {"video": "video clips", "optical_flow": "pairs of images"}
+from models.torchvision_kinds import Kind, kind_of
 
 
 def names() -> list[str]:
-    """Return every name that can be built from one image, each with its prefix."""
+    """Return every name, each with its prefix; those of torchvision.models.quantization are the quantized_*."""
     library = import_library("torchvision").models
-    return [
-        f"torchvision:{name}"
-        for name in library.list_models()
-        if _kind(library.get_model_builder(name)) not in _NO_SINGLE_IMAGE
-    ]
+    return [f"torchvision:{name}" for name in library.list_models()]
 
 
 def build(request: Request) -> Model:
     """Build a torchvision model with random weights, its backbone's included.
 
-    GoogLeNet and Inception are built without their auxiliary classifiers, so that they return one
-    tensor in train mode like every other classifier; `options` says so.
+    - GoogLeNet and Inception are built without their auxiliary classifiers, so that they return one tensor in train
+      mode like every other classifier, and segmentation without its auxiliary one, as torchvision builds it where no
+      weights are loaded.
+    - The quantized_* are built in floating point, ready for quantization-aware training: no quantized model trains.
+    - Detection brings its images to `input_size` (64 unless asked for; torchvision's recipes have 800). SSDs have one
+      size each. All layers are trainable: none is frozen beforehand, as torchvision does only with pretrained ones.
+    - Clips have 16 frames.
+
+    `options` tells what departs from torchvision's own arguments.
 
     Raises:
-        ValueError: unknown name, an option other than num_classes and input_size, a model of video
-            clips or image pairs, torchvision not installed, or its own builder failed.
+        ValueError: unknown name, an option other than num_classes and input_size, a size or a number of classes where
+            the model has but one, torchvision not installed, or its own builder failed.
     """
     library = import_library("torchvision").models
     name = request.local_name
@@ -40,28 +39,43 @@ def build(request: Request) -> Model:
         raise UnknownModelError(f"unknown model `{request.name}`")
     request.refuse_options_except(())
     builder = library.get_model_builder(name)
-    kind = _kind(builder)
-    if kind in _NO_SINGLE_IMAGE:
-        raise ValueError(f"`{request.name}` takes {_NO_SINGLE_IMAGE[kind]}, not one image.")
-    size = request.input_size or _DEFAULT_INPUT_SIZE.get(name, 224)
-    num_classes = request.num_classes or _DEFAULT_CLASSES.get(kind, 1000)
-    arguments = _arguments(builder, name, num_classes, size)
+    kind = kind_of(builder.__module__)
+    _check(request, kind)
+    num_classes = request.num_classes or kind.num_classes
+    shape = kind.input_shape(request.input_size or kind.size)
+    arguments = {**_classes(num_classes), **_arguments(builder, name, kind, shape[-1])}
     return Model(
         name=request.name,
-        module=construct(request.name, partial(builder, **arguments), request.device),
-        input_shape=(3, size, size),
+        module=construct(request.name, partial(builder, weights=None, **arguments), request.device),
+        input_shape=shape,
         num_classes=num_classes,
-        options={"aux_logits": 0} if "aux_logits" in arguments else {},
+        options={key: int(arguments[key]) for key in _TOLD if key in arguments},
+        task=kind.task,
+        sampling=kind.sampling and kind.sampling(shape, num_classes),
     )
 
 
-def _kind(builder: Any) -> str:
-    """Return "detection" for torchvision.models.detection.ssd, "resnet" for ...models.resnet."""
-    return str(builder.__module__.split(".")[2])
+_TOLD = ("aux_logits", "min_size", "max_size")
 
 
-def _arguments(builder: Any, name: str, num_classes: int, size: int) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"weights": None, "num_classes": num_classes}
+def _check(request: Request, kind: Kind) -> None:
+    """Raise ValueError where something is asked for that this kind has not."""
+    if request.num_classes is not None and not kind.num_classes:
+        raise ValueError(
+            f"`num_classes` does not apply to `{request.name}`, a model of {kind.task}: leave it out."
+        )
+    if kind.is_fixed and request.input_size not in (None, kind.size):
+        raise ValueError(
+            f"`input_size` of `{request.name}` is always {kind.size}, got {request.input_size}."
+        )
+
+
+def _classes(num_classes: int) -> dict[str, Any]:
+    return {"num_classes": num_classes} if num_classes else {}
+
+
+def _arguments(builder: Any, name: str, kind: Kind, size: int) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
     if "weights_backbone" in inspect.signature(builder).parameters:
         # Its default is not None: it would download the backbone's weights.
         arguments["weights_backbone"] = None
@@ -72,4 +86,6 @@ def _arguments(builder: Any, name: str, num_classes: int, size: int) -> dict[str
         arguments["image_size"] = size
     if name.startswith("maxvit"):
         arguments["input_size"] = (size, size)
+    if kind.resizes:
+        arguments |= {"min_size": size, "max_size": size}
     return arguments

@@ -11,36 +11,57 @@ from typing import Any
 
 from torch import nn
 
+from models import user_input
 from models.construction import construct
-from models.model import Model
+from models.model import IMAGE_CLASSIFICATION, Model, Sampling
 from models.request import Request, UnknownModelError
 
-DEFAULT_INPUT_SHAPE = (3, 224, 224)
+OWN_TASK = "a task of its own"
 
 
 def build(request: Request) -> Model:
     """Import the module, call the factory, and read what it says about itself.
 
-    The factory gets `num_classes` if one was asked for and its signature takes it. The factory or
-    its module may have an attribute `input_shape` (channels, height, width; an explicit input_size
-    replaces the last two), and the module `num_classes`.
+    The factory gets `num_classes` if one was asked for and its signature takes it. The factory, or the module that it
+    builds, may have these attributes; the module's count first:
+
+    - `input_shape`: (channels, height, width) of one image; an explicit input_size replaces the last two.
+    - `sample_input`: a function of (batch_size, device), where the model takes anything else than one batch of images.
+      It returns one training input: a tensor, a tuple or list of positional arguments, or a dictionary of keyword
+      arguments, which may hold lists and dictionaries of tensors in turn. Tensors are moved to `device` if they are not
+      made there; it may be "meta". Such a model can be audited and predicted, but not trained or measured here.
+    - `num_classes`, on the module: the width of the output.
+
+    For example, for a model of pairs of images::
+
+        def siamese():
+            return Siamese()
+
+        siamese.sample_input = lambda batch_size, device: (
+            torch.zeros(batch_size, 3, 64, 64, device=device),
+            torch.zeros(batch_size, 3, 64, 64, device=device),
+        )
 
     Raises:
         UnknownModelError: there is no such module.
-        ValueError: the import or the factory failed, there is no such factory, or it builds
-            another number of classes than asked for.
+        ValueError: the import or the factory failed, there is no such factory, it builds another number of classes than
+            asked for, or an attribute is not as described.
     """
     with _working_directory_importable():
         factory = _factory(request)
         request.refuse_options_except(())
         arguments = _arguments(factory, request)
         module = construct(request.name, partial(factory, **arguments), request.device)
+    sampling = user_input.sampling(factory, module, request)
+    classes = arguments.get("num_classes")
     return Model(
         name=request.name,
         module=module,
-        input_shape=_input_shape(factory, module, request),
-        num_classes=arguments.get("num_classes") or _built_classes(module, request),
+        input_shape=user_input.shape(factory, module, request) if sampling is None else (),
+        num_classes=classes or _built_classes(module, request, _width(module, sampling)),
         options={},
+        task=IMAGE_CLASSIFICATION if sampling is None else OWN_TASK,
+        sampling=sampling,
     )
 
 
@@ -99,23 +120,17 @@ def _arguments(factory: Callable[..., object], request: Request) -> dict[str, in
     return {"num_classes": request.num_classes} if takes_it else {}
 
 
-def _input_shape(factory: object, module: nn.Module, request: Request) -> tuple[int, int, int]:
-    shape = getattr(module, "input_shape", getattr(factory, "input_shape", DEFAULT_INPUT_SHAPE))
-    try:
-        channels, height, width = (int(size) for size in shape)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{request.name}`: `input_shape` must be (channels, height, width), got {shape!r}."
-        ) from error
-    if request.input_size is not None:
-        height = width = request.input_size
-    return channels, height, width
-
-
-def _built_classes(module: nn.Module, request: Request) -> int:
-    """Return what the module says, else the width of its last linear layer, else what was asked."""
+def _width(module: nn.Module, sampling: Sampling | None) -> int | None:
+    """Width of the last linear layer; None without one, and 0 where the model may be no classifier."""
+    if sampling is not None:
+        return 0
     linears = [child.out_features for child in module.modules() if isinstance(child, nn.Linear)]
-    built = getattr(module, "num_classes", linears[-1] if linears else request.num_classes)
+    return linears[-1] if linears else None
+
+
+def _built_classes(module: nn.Module, request: Request, width: int | None) -> int:
+    """Return what the module says, else `width`, else what was asked."""
+    built = getattr(module, "num_classes", request.num_classes if width is None else width)
     if built is None:
         raise ValueError(
             f"`{request.name}` does not tell its number of classes: give the module an attribute "

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("bench", "freezeout", "models", "reports")
 COMMAND_LINE = ("freezeout.__main__", "freezeout.cli", "freezeout.commands")
 CORE = (
-    *("freezeout.schedule", "freezeout.structure", "freezeout.trace", "freezeout.blocks"),
+    *("freezeout.schedule", "freezeout.structure", "freezeout.trace", "freezeout.runs", "freezeout.blocks"),
     *("freezeout.freezer", "freezeout.scheduler", "freezeout.proof", "freezeout.numerics"),
 )
 MAY_NOT_IMPORT = {

@@ -139,10 +139,10 @@ CASES = {
     "tied": (TiedEmbedding, torch.tensor([1, 2]), ["embedding", "middle", "head"]),
     "twice": (Twice, ROWS, ["shared", "between", "head"]),
     "unused": (Unused, ROWS, ["body", "head"]),
-    "root": (OnTheRoot, ROWS, ["gain", "body", "head"]),
+    "root": (OnTheRoot, ROWS, ["body", "head"]),
     "data-dependent": (DataDependent, ROWS, ["body", "head"]),
     "recurrent": (Recurrent, ROWS, ["lstm", "head"]),
-    "late label": (LateOfAnEarlyLabel, ROWS, ["pair", "between"]),
+    "late label": (LateOfAnEarlyLabel, ROWS, ["pair.early", "between", "pair.late"]),
     "parametrized": (Parametrized, ROWS, ["weighted", "spectral", "head"]),
     "one layer": (lambda: nn.Linear(3, 2), ROWS, ["weight"]),
 }
@@ -245,8 +245,7 @@ def test_a_parameter_used_again_is_listed_with_the_last_block_that_uses_it(build
 def test_a_parameter_of_no_block_of_its_own_joins_the_one_it_is_used_in():
     blocks = partition(OnTheRoot(), ROWS)
     assert [b.parameter_names for b in blocks] == [
-        ("gain",),
-        ("body.weight", "body.bias", "token"),
+        ("gain", "body.weight", "body.bias", "token"),
         ("head.weight", "head.bias"),
     ]
 
@@ -326,12 +325,122 @@ def test_a_sample_may_hold_several_inputs(sample):
     assert partition(TwoInputs(), sample).names == ("left", "right")
 
 
-def test_stages_hold_several_blocks():
+class Pyramid(nn.Module):
+    """Five convolutions at three resolutions, a branch back up, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.down = nn.Sequential(
+            nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        )
+        self.up = nn.ConvTranspose2d(4, 4, 4, 4)
+        self.low = nn.Conv2d(4, 4, 3, 4, 1)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images):
+        low = self.down(self.stem(images))
+        return self.head(self.low(self.up(low)[..., ::4, ::4]).mean((2, 3)))
+
+
+IMAGES = torch.zeros(2, 3, 16, 16)
+
+
+def test_stages_are_runs_of_blocks_at_one_resolution():
+    blocks = partition(Pyramid(), IMAGES)
+    assert blocks.names == ("stem", "down.0", "down.1", "down.2", "up", "low", "head")
+    stages = partition(Pyramid(), IMAGES, granularity="stage")
+    assert stages.names == ("stem", "down.0..up", "low", "head")
+    assert [p for s in stages for p in s.parameter_names] == [
+        p for b in blocks for p in b.parameter_names
+    ]
+
+
+def test_a_stage_bears_the_path_that_only_its_blocks_share():
     model = nn.Sequential(
-        nn.Linear(3, 3), nn.Sequential(*(nn.Linear(3, 3) for _ in range(4))), nn.Linear(3, 2)
+        nn.Conv2d(3, 4, 3),
+        nn.Sequential(*(nn.Conv2d(4, 4, 3, stride, 1) for stride in (2, 1, 1))),
+        nn.Flatten(),
+        nn.Linear(4 * 7 * 7, 2),
     )
-    assert partition(model, ROWS).names == ("0", "1.0", "1.1", "1.2", "1.3", "2")
-    assert partition(model, ROWS, granularity="stage").names == ("0", "1", "2")
+    assert partition(model, IMAGES, granularity="stage").names == ("0", "1", "3")
+
+
+def test_a_model_of_one_resolution_has_no_stages():
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(5)))
+    assert partition(model, IMAGES, granularity="stage").names == partition(model, IMAGES).names
+
+
+class Layered(nn.Module):
+    """Hides its layers from whoever looks at containers only, as a RegNet's stage does."""
+
+    def __init__(self, width, count):
+        super().__init__()
+        for index in range(count):
+            self.add_module(f"b{index}", Pair(width))
+
+    def forward(self, rows):
+        for layer in self.children():
+            rows = layer(rows)
+        return rows
+
+
+class Pair(nn.Module):
+    def __init__(self, width=3):
+        super().__init__()
+        self.up = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.down = nn.Linear(width, width)
+
+    def forward(self, rows):
+        return rows + self.down(self.norm(self.up(rows)))
+
+
+class Wrapped(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, rows):
+        return self.inner(rows)
+
+
+def test_a_block_that_holds_most_of_the_work_is_taken_apart_with_all_of_its_class():
+    model = nn.Sequential(Pair(), Layered(3, 1), Layered(3, 6), nn.Linear(3, 2))
+    names = partition(model, ROWS).names
+    assert names == ("0", "1.b0", *(f"2.b{i}" for i in range(6)), "3")
+
+
+def test_a_few_small_blocks_are_taken_apart_down_to_layers_and_norms_begin_none():
+    blocks = partition(nn.Sequential(Pair(), Pair()), ROWS)
+    assert blocks.names == ("0.up", "0.down", "1.up", "1.down")
+    assert blocks[0].parameter_names[2:] == ("0.norm.weight", "0.norm.bias")
+
+
+def test_a_wrapper_does_not_hide_the_blocks():
+    inner = nn.Sequential(*(Pair() for _ in range(5)))
+    assert partition(Wrapped(Wrapped(inner)), ROWS).names == tuple(
+        f"inner.inner.{i}" for i in range(5)
+    )
+
+
+def test_one_large_layer_stays_one_block():
+    model = nn.Sequential(
+        nn.Linear(3, 3), nn.Linear(3, 300), nn.Linear(300, 300), nn.Linear(300, 3), nn.Linear(3, 2)
+    )
+    assert partition(model, ROWS).names == ("0", "1", "2", "3", "4")
+
+
+def test_groups_of_ones_own_are_left_as_they_are():
+    model = nn.Sequential(Pair(), Pair(), nn.Linear(3, 2))
+    groups = {p: "all" if p < "2" else "head" for p, _ in model.named_parameters()}
+    assert partition(model, ROWS, groups=groups).names == ("all", "head")
+
+
+def test_blocks_know_their_forward_flops():
+    model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 5), nn.Linear(5, 2))
+    flops = [block.forward_flops for block in partition(model, ROWS)]
+    assert flops == [2 * 4 * 3 * 5, 2 * 4 * 5 * 5, 2 * 4 * 5 * 2]
 
 
 def test_a_model_in_bfloat16_is_partitioned_too():

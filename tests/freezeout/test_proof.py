@@ -312,6 +312,14 @@ def test_a_parameter_that_is_used_again_is_told_while_it_is_frozen():
     assert [r.reused for r in reports] == [(), ("embedding.weight",), ("embedding.weight",)]
 
 
+def test_the_backward_pass_through_later_uses_of_a_frozen_parameter_is_counted():
+    reports = [audit(Tied(), torch.tensor([0, 3]), level) for level in range(3)]
+    # At level 1 the loss goes through the head's product with the tied weight to the middle layer; at level 2 only the
+    # head's bias is active, and that product needs no gradient.
+    assert [r.nodes_through_reused for r in reports] == [0, 1, 0]
+    assert reports[0].backward_nodes > reports[1].backward_nodes > reports[2].backward_nodes
+
+
 @pytest.mark.parametrize("level", [-1, 4, 40])
 def test_a_level_out_of_range_is_refused(level):
     with pytest.raises(ValueError, match=rf"`level` must be in 0..3, got {level}"):

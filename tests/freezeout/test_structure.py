@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from freezeout.structure import labels
+from freezeout.structure import finer, labels
 
 
 class Residual(nn.Module):
@@ -57,9 +57,9 @@ class ConvNormPairs(nn.Module):
         self.body = nn.ModuleDict({"left": Residual(), "right": Residual()})
 
 
-def found(model, granularity="block"):
+def found(model):
     """Labels in order of first mention, None left out."""
-    return [each for each in dict.fromkeys(labels(model, granularity).values()) if each]
+    return [each for each in dict.fromkeys(labels(model).values()) if each]
 
 
 @pytest.mark.parametrize(
@@ -78,28 +78,49 @@ def test_blocks_are_named_by_the_modules_that_a_person_would_name(model, expecte
     assert found(model) == expected
 
 
-def test_stages_are_the_stacks_that_blocks_sit_in():
-    assert found(ResNet(), "stage") == ["conv", "layer1", "layer2", "fc"]
-    assert found(Transformer(), "stage") == ["patches", "encoder.layers", "head"]
-
-
-@pytest.mark.parametrize("granularity", ["block", "stage"])
 @pytest.mark.parametrize("kind", [ResNet, Transformer, Vgg, ConvNormPairs])
-def test_every_parameter_has_an_entry(kind, granularity):
+def test_every_parameter_has_an_entry(kind):
     model = kind()
-    assert list(labels(model, granularity)) == [name for name, _ in model.named_parameters()]
+    assert list(labels(model)) == [name for name, _ in model.named_parameters()]
+
+
+def test_a_block_is_taken_apart_with_those_of_its_class():
+    model = ResNet()
+    of = finer(model, labels(model), "layer1.0", down_to_layers=True)
+    assert [each for each in dict.fromkeys(of.values()) if each] == [
+        *("conv", "layer1.0.conv1", "layer1.0.conv2", "layer1.1.conv1", "layer1.1.conv2"),
+        *("layer2.0.conv1", "layer2.0.conv2", "layer2.1.conv1", "layer2.1.conv2", "fc"),
+    ]
+    assert of["layer1.0.norm1.weight"] is None
+
+
+def test_a_container_is_like_no_other():
+    pairs = nn.Sequential(*(nn.Sequential(Residual(), nn.Conv2d(4, 4, 3)) for _ in range(2)))
+    assert finer(pairs, _whole(pairs), "0", down_to_layers=False) is None
+    of = finer(pairs, _whole(pairs), "0", down_to_layers=True)
+    assert [each for each in dict.fromkeys(of.values()) if each] == ["0.0", "0.1", "1"]
+
+
+def _whole(model):
+    return {name: name.split(".")[0] for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("path", "down_to_layers"), [("conv", True), ("layer1.0", False)])
+def test_what_has_no_such_parts_stays_whole(path, down_to_layers):
+    model = ResNet()
+    assert finer(model, labels(model), path, down_to_layers=down_to_layers) is None
 
 
 def test_norms_and_parameters_of_a_stack_begin_no_block():
-    of = labels(Transformer(), "block")
+    of = labels(Transformer())
     assert of["position"] is None
     assert of["encoder.norm.weight"] is None
-    assert labels(ResNet(), "block")["norm.bias"] is None
+    assert labels(ResNet())["norm.bias"] is None
 
 
 def test_a_label_is_a_module_path_and_holds_all_of_its_parameters():
     for model in (ResNet(), Transformer(), Vgg()):
-        of = labels(model, "block")
+        of = labels(model)
         for label in filter(None, set(of.values())):
             inside = [name for name, _ in model.get_submodule(label).named_parameters(label)]
             assert all(of[name] == label for name in inside)
