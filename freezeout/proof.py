@@ -176,6 +176,8 @@ def audit(
     blocks = partition(model, sample) if blocks is None else blocks
     if not 0 <= level < len(blocks):
         raise ValueError(f"`level` must be in 0..{len(blocks) - 1}, got {level}.")
+    if blocks.traced_on == "real":  # meta has failed once already
+        return _audit(model, sample, level, blocks, "real")
     return first_that_works(model, lambda where: _audit(model, sample, level, blocks, where))
 
 

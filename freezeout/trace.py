@@ -7,7 +7,7 @@ what a forward pass changes (buffers, training flags, random state, gradients) i
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +17,8 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
+
+from freezeout.shapes import KnownShapes
 
 T = TypeVar("T")
 Where = Literal["meta", "real"]
@@ -49,7 +51,8 @@ def stand_in(
     """Yield `model` in train mode, on the meta device or on its own tensors; nothing in it is changed afterwards."""
     kept = _on_meta(model) if where == "meta" else _tensors_kept(model)
     attributes, flags = _attributes_kept(model), _flags_kept(model)
-    with attributes, flags, torch.random.fork_rng(_cuda_devices(model)), kept:
+    shapes: Any = KnownShapes() if where == "meta" else nullcontext()  # type: ignore[no-untyped-call]
+    with attributes, flags, torch.random.fork_rng(_cuda_devices(model)), kept, shapes:
         model.train()
         parameters = dict(model.named_parameters())
         for name, parameter in parameters.items():

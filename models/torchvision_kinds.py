@@ -19,8 +19,8 @@ class Kind:
     # Height and width unless something else is asked for.
     is_fixed: bool = False
     # Whether the size is part of the model, with no argument of its builder to change it.
-    resizes: bool = False
-    # Whether the builder takes the size to which the model brings its images.
+    arguments: Callable[[int], dict[str, int]] = lambda _size: {}
+    # What the builder is given for that size.
     frames: int | None = None
     # Of a video clip: as many as torchvision's models are trained with, or more.
     sampling: Callable[[tuple[int, ...], int], Sampling] | None = None
@@ -31,23 +31,39 @@ class Kind:
         return (3, size, size) if self.frames is None else (3, self.frames, size, size)
 
 
-# Detectors choose by the data, so they have to run on real numbers: a step at the 800 pixels of
-# torchvision's recipes takes a CPU a minute, at 64 the slowest takes 6 s. SSDs have one size.
+def _resized(size: int) -> dict[str, int]:
+    """The size to which a detector brings its images."""
+    return {"min_size": size, "max_size": size}
+
+
+def _resized_rcnn(size: int) -> dict[str, int]:
+    """The same, with as many proposals an image as go with its area: 512 at the 800 pixels of torchvision's recipes.
+
+    So the heads have their usual share of the work at any size. Four are enough for one that matches an object.
+    """
+    proposals = min(512, max(4, 512 * size**2 // 800**2))
+    return {**_resized(size), "box_batch_size_per_image": proposals}
+
+
+# Detectors choose by the data and so have to run on real numbers: small images, or a step takes a
+# CPU up to a minute. SSDs have one size.
 _DETECTION = Kind(
-    task="object detection", num_classes=91, size=64, resizes=True, sampling=detection
+    task="object detection", num_classes=91, size=128, arguments=_resized, sampling=detection
 )
-_SSD = replace(_DETECTION, is_fixed=True, resizes=False)
+_RCNN = replace(_DETECTION, arguments=_resized_rcnn)
+_SSD = Kind(task="object detection", num_classes=91, is_fixed=True, sampling=detection)
 _VIDEO = Kind(task="video classification", num_classes=400, frames=16)
 _KINDS = {
     "inception": Kind(size=299),
     "quantization.inception": Kind(size=299),
     "segmentation": Kind(task="semantic segmentation", num_classes=21),
     "detection": _DETECTION,
+    "detection.faster_rcnn": _RCNN,
     "detection.mask_rcnn": replace(
-        _DETECTION, task="instance segmentation", sampling=partial(detection, masks=masks)
+        _RCNN, task="instance segmentation", sampling=partial(detection, masks=masks)
     ),
     "detection.keypoint_rcnn": replace(
-        _DETECTION,
+        _RCNN,
         task="keypoint detection",
         num_classes=2,
         sampling=partial(detection, keypoints=keypoints),

@@ -23,8 +23,9 @@ def build(request: Request) -> Model:
       mode like every other classifier, and segmentation without its auxiliary one, as torchvision builds it where no
       weights are loaded.
     - The quantized_* are built in floating point, ready for quantization-aware training: no quantized model trains.
-    - Detection brings its images to `input_size` (64 unless asked for; torchvision's recipes have 800). SSDs have one
-      size each. All layers are trainable: none is frozen beforehand, as torchvision does only with pretrained ones.
+    - Detectors bring their images to `input_size` (128 unless asked for; torchvision's recipes have 800), and R-CNNs
+      train on as many proposals as go with its area. SSDs have one size each. No layer is frozen beforehand, as
+      torchvision does with pretrained ones only.
     - Clips have 16 frames.
 
     `options` tells what departs from torchvision's own arguments.
@@ -55,14 +56,14 @@ def build(request: Request) -> Model:
     )
 
 
-_TOLD = ("aux_logits", "min_size", "max_size")
+_TOLD = ("aux_logits", "min_size", "max_size", "box_batch_size_per_image")
 
 
 def _check(request: Request, kind: Kind) -> None:
     """Raise ValueError where something is asked for that this kind has not."""
     if request.num_classes is not None and not kind.num_classes:
         raise ValueError(
-            f"`num_classes` does not apply to `{request.name}`, a model of {kind.task}: leave it out."
+            f"`{request.name}` is for {kind.task}: it has no classes and takes no `num_classes`."
         )
     if kind.is_fixed and request.input_size not in (None, kind.size):
         raise ValueError(
@@ -86,6 +87,4 @@ def _arguments(builder: Any, name: str, kind: Kind, size: int) -> dict[str, Any]
         arguments["image_size"] = size
     if name.startswith("maxvit"):
         arguments["input_size"] = (size, size)
-    if kind.resizes:
-        arguments |= {"min_size": size, "max_size": size}
-    return arguments
+    return arguments | kind.arguments(size)

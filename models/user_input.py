@@ -13,6 +13,7 @@ from models.model import Sampling
 from models.request import Request
 
 DEFAULT_INPUT_SHAPE = (3, 224, 224)
+OWN_TASK = "a task of its own"
 
 
 def shape(factory: object, module: nn.Module, request: Request) -> tuple[int, int, int]:
@@ -49,7 +50,8 @@ def sampling(factory: object, module: nn.Module, request: Request) -> Sampling |
         )
     if request.input_size is not None:
         raise ValueError(
-            f"`input_size` does not apply to `{request.name}`, whose `sample_input` makes its input."
+            f"`{request.name}` is for {OWN_TASK}, and its `sample_input` makes its input: `input_size` "
+            "does not apply to it."
         )
     return partial(_sample, request.name, make)
 

@@ -16,8 +16,6 @@ from models.construction import construct
 from models.model import IMAGE_CLASSIFICATION, Model, Sampling
 from models.request import Request, UnknownModelError
 
-OWN_TASK = "a task of its own"
-
 
 def build(request: Request) -> Model:
     """Import the module, call the factory, and read what it says about itself.
@@ -60,7 +58,7 @@ def build(request: Request) -> Model:
         input_shape=user_input.shape(factory, module, request) if sampling is None else (),
         num_classes=classes or _built_classes(module, request, _width(module, sampling)),
         options={},
-        task=IMAGE_CLASSIFICATION if sampling is None else OWN_TASK,
+        task=IMAGE_CLASSIFICATION if sampling is None else user_input.OWN_TASK,
         sampling=sampling,
     )
 

@@ -14,7 +14,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("bench", "freezeout", "models", "reports")
 COMMAND_LINE = ("freezeout.__main__", "freezeout.cli", "freezeout.commands")
 CORE = (
-    *("freezeout.schedule", "freezeout.structure", "freezeout.trace", "freezeout.runs", "freezeout.blocks"),
+    *(
+        "freezeout.schedule",
+        "freezeout.structure",
+        "freezeout.shapes",
+        "freezeout.trace",
+        "freezeout.runs",
+        "freezeout.blocks",
+    ),
     *("freezeout.freezer", "freezeout.scheduler", "freezeout.proof", "freezeout.numerics"),
 )
 MAY_NOT_IMPORT = {
@@ -24,7 +31,9 @@ MAY_NOT_IMPORT = {
     ),
     "freezeout.schedule": ("torch", "numpy", "freezeout"),
     "freezeout.structure": ("freezeout",),
-    "freezeout.trace": ("freezeout",),
+    "freezeout.shapes": ("freezeout",),
+    "freezeout.trace": ("freezeout.schedule", "freezeout.structure", "freezeout.blocks"),
+    "freezeout.runs": ("freezeout.schedule", "freezeout.blocks"),
     "freezeout.blocks": ("freezeout.schedule", "timm", "torchvision"),
     "freezeout.freezer": ("freezeout.schedule",),
     "freezeout.scheduler": ("freezeout.perf", "freezeout.train", "models"),

@@ -10,11 +10,16 @@ if TYPE_CHECKING:  # torch is loaded by the commands, so that --help is quick
     import torch
 
     from freezeout.blocks import Blocks
+    from freezeout.trace import Sample
 
 MODEL_HELP = (
     "densenet_bc, wrn_40_4 (any wrn_DEPTH_WIDTH), vgg16, timm:NAME, torchvision:NAME "
     "or package.module:factory"
 )
+
+
+TRACED_INPUTS = 2
+"""Images, or whatever a model takes, in the input that it is traced with."""
 
 
 def add_model_options(group: Parser) -> None:
@@ -53,18 +58,16 @@ def create_model(args: argparse.Namespace, device: str) -> Any:
     )
 
 
-def traced_model(args: argparse.Namespace) -> "tuple[Any, torch.Tensor, Blocks]":
-    """The model that the options ask for, an input of two images, and its blocks.
+def traced_model(args: argparse.Namespace) -> "tuple[Any, Sample, Blocks]":
+    """The model that the options ask for, an input of `TRACED_INPUTS`, and its blocks.
 
     On the meta device, or on the CPU where the model cannot run there.
     """
-    import torch
-
     from freezeout.blocks import PartitionError, partition
 
-    def attempt(device: str) -> "tuple[Any, torch.Tensor, Blocks]":
+    def attempt(device: str) -> "tuple[Any, Sample, Blocks]":
         model = create_model(args, device)
-        sample = torch.zeros(2, *model.input_shape, device=device)
+        sample = model.sample(TRACED_INPUTS, device)
         groups = model.groups(args.granularity)
         blocks = partition(model.module, sample, groups=groups, granularity=args.granularity)
         return model, sample, blocks

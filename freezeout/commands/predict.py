@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import replace
 
-from freezeout.commands.choices import add_measured_model, traced_model
+from freezeout.commands.choices import TRACED_INPUTS, add_measured_model, traced_model
 from freezeout.commands.schedules import add_schedule, named, schedules
 from freezeout.options import option
 from freezeout.schedule import PUBLISHED_PACE
@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_AN_INPUT = {"image classification": "an image", "semantic segmentation": "an image"}
+
+
 def run(args: argparse.Namespace) -> int:
     """Print the share of FLOPs that freezing saves under each schedule; returns the exit code."""
     from freezeout.commands.table import table
@@ -32,12 +35,14 @@ def run(args: argparse.Namespace) -> int:
     specs = [replace(spec, pace=pace) for spec in schedules(args)]
     model, sample, blocks = traced_model(args)
     flops = replace(count_flops(model.module, blocks, sample), published=model.published)
-    images = len(sample)
+    # A model that makes its own input has no shape of one image.
+    shape = f" at {'x'.join(map(str, model.input_shape))}" if model.input_shape else ""
     print(
-        f"{model.name} at {'x'.join(map(str, model.input_shape))}: {len(blocks)} blocks, "
+        f"{model.name}{shape}: {len(blocks)} blocks, "
         f"{sum(block.num_parameters for block in blocks):,} parameters, "
-        f"{forward_flops(flops) / images / 1e9:.3f} GFLOP forward and "
-        f"{flops.backward_flops[0] / images / 1e9:.3f} backward an image"
+        f"{forward_flops(flops) / TRACED_INPUTS / 1e9:.3f} GFLOP forward and "
+        f"{flops.backward_flops[0] / TRACED_INPUTS / 1e9:.3f} backward "
+        f"{_AN_INPUT.get(model.task, 'an input')}"
     )
     rows = []
     for spec in specs:

@@ -105,7 +105,7 @@ def _create(args: argparse.Namespace, data: "Data") -> Any:
         raise ValueError(
             f"The images are {height} x {width} pixels, but models take squares; pass --image-size."
         )
-    return models_package().create(
+    model = models_package().create(
         args.model,
         num_classes=data.num_classes,
         input_size=height,
@@ -114,6 +114,8 @@ def _create(args: argparse.Namespace, data: "Data") -> Any:
         dropout=args.dropout,
         device=data.device,
     )
+    model.require_classifier()
+    return model
 
 
 def _config(args: argparse.Namespace, built: Any) -> TrainConfig:

@@ -50,12 +50,16 @@ def subject_of(create: Callable[..., Any], *, batch_size: int, **settings: Any) 
     """The subject of a model.
 
     Args:
-        create: called with `device=`; gives an object with module, name, options, input_shape, num_classes, groups()
-            and published, as `models.create` does.
+        create: called with `device=`; gives an object with module, name, options, input_shape, num_classes, groups(),
+            published and require_classifier(), as `models.create` does.
         batch_size: images a step.
         **settings: further fields of `Config`, such as dtype and device.
+
+    Raises:
+        ValueError: the model does not map one batch of images to class scores.
     """
     described = create(device="meta")
+    described.require_classifier()
     config = Config(
         model=described.name,
         options=dict(described.options),

@@ -74,13 +74,15 @@ class Describer:
         )
 
     def _model(self, asked: TrainConfig, images: _Images) -> Any:
-        return self._create(
+        model = self._create(
             asked.model,
             num_classes=images.num_classes,
             input_size=images.size,
             **{name: getattr(asked, name) for name in BUILT},
             device="meta",
         )
+        model.require_classifier()
+        return model
 
 
 def _images(
