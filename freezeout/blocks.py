@@ -31,7 +31,10 @@ class Block:
     parameter_names: tuple[str, ...]
     parameters: tuple[nn.Parameter, ...]
     modules: tuple[nn.Module, ...]
-    """Modules that do all their work before the next block begins: those to hold in eval mode once it is frozen."""
+    """Modules to hold in eval mode once the block is frozen: those that do all their work before the next block begins.
+
+    One with buffers need only do so when it is first called: a buffer freezes with its first use, as a parameter does.
+    """
     forward_flops: int
     """FLOPs of the traced forward pass from the block's first parameter to the next block's, 2 a multiply-add."""
 
@@ -51,6 +54,8 @@ class Blocks(Sequence[Block]):
     """Parameters that the traced forward pass never used; they are in the last block."""
     reused: Mapping[str, str]
     """Parameters used again in a later block than their own, and the name of the last block that uses them."""
+    reused_modules: Mapping[nn.Module, int]
+    """Modules without buffers that draw random numbers, such as a dropout, in several blocks: index of the first."""
     traced_on: Where
     """`meta`, or `real` where the model cannot run on the meta device."""
 
@@ -121,6 +126,12 @@ def partition(
     parameters = dict(model.named_parameters())
     if not parameters:
         raise PartitionError(f"{name} has no parameters, so there is nothing to freeze.")
+    sharded = [p for p, parameter in parameters.items() if hasattr(parameter, "full_tensor")]
+    if sharded:
+        raise PartitionError(
+            f"{name} is sharded ({listed(sharded, 1)}); partition it before fully_shard, "
+            "then take freezeout.distributed.rebound(blocks)."
+        )
     lazy = [p for p, parameter in parameters.items() if is_lazy(parameter)]
     if lazy:
         raise PartitionError(
@@ -199,7 +210,14 @@ def _blocks(
         for p, last in use.last_use.items()
         if block_at[last] > block_of[p]
     }
-    return Blocks(model=model, blocks=blocks, unused=unused, reused=reused, traced_on=use.where)
+    return Blocks(
+        model=model,
+        blocks=blocks,
+        unused=unused,
+        reused=reused,
+        reused_modules=_reused_modules(home, use, block_at),
+        traced_on=use.where,
+    )
 
 
 def _module_blocks(
@@ -208,17 +226,30 @@ def _module_blocks(
     use: ParameterUse,
     block_at: Sequence[int],
 ) -> dict[nn.Module, int]:
-    """For each module the block in which its last work is done: its own, its parameters' and its children's."""
+    """For each module the block with which it is to be held in eval mode."""
     home: dict[nn.Module, int] = {}
 
     def visit(module: nn.Module) -> int:
         if module not in home:
             found = [visit(child) for child in module.children()]
-            found += [block_of[p] for p in module.parameters(recurse=False)]
-            if module in use.module_exit:
+            own = [block_of[p] for p in module.parameters(recurse=False)]
+            if module in use.first_exit and _has_buffers(module):
+                found = [block_at[use.first_exit[module]]]
+            elif module in use.module_exit:
                 found.append(block_at[use.module_exit[module]])
-            home[module] = max(found, default=-1)  # -1: neither called nor holding anything
+            home[module] = max(found + own, default=-1)  # -1: neither called nor holding anything
         return home[module]
 
     visit(model)
     return home
+
+
+def _has_buffers(module: nn.Module) -> bool:
+    return any(True for _ in module.buffers(recurse=False))
+
+
+def _reused_modules(
+    home: Mapping[nn.Module, int], use: ParameterUse, block_at: Sequence[int]
+) -> dict[nn.Module, int]:
+    first = {m: block_at[use.first_exit[m]] for m in home if m in use.drawing}
+    return {m: block for m, block in first.items() if block < home[m] and not _has_buffers(m)}

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from freezeout.blocks import Blocks
+from freezeout.blocks import Blocks, listed
+from freezeout.hold import Hold
 
 
 class Freezer:
@@ -13,7 +16,8 @@ class Freezer:
 
     A frozen parameter does not require a gradient, has none, and has no optimizer state; it stays in its parameter
     group, so that the optimizer's state_dict keeps its shape. The modules of a frozen block are held in eval mode, so
-    that its running statistics stay as they are and its dropout is off, also after `model.train()`.
+    that its buffers stay as they are and its dropout is off, also after `train()` on the model or any part of it, and
+    whatever part of the model is called.
     """
 
     def __init__(
@@ -24,13 +28,15 @@ class Freezer:
         Args:
             blocks: of the model, from `freezeout.partition`.
             optimizer: whose state of frozen parameters is dropped.
-            keep_dropout: leave dropout and stochastic depth of frozen blocks on; only modules with running statistics
-                are then held in eval mode.
+            keep_dropout: leave dropout and stochastic depth of frozen blocks on; only modules with a state of their own
+                (running statistics, the vectors of a power iteration) are then held in eval mode.
 
         Raises:
-            ValueError: the model has blocks that another Freezer has frozen; they would pass for frozen by the user.
+            ValueError: the model has blocks that another Freezer has frozen; they would pass for frozen by the user. Or
+                its parameters have been replaced since `blocks` were made, as `fully_shard` does.
         """
         _refuse_frozen(blocks.model)
+        _refuse_replaced(blocks)
         self.blocks = blocks
         self.optimizer = optimizer
         self.level = 0
@@ -38,11 +44,7 @@ class Freezer:
         self._trainable = tuple(
             tuple(p for p in block.parameters if p.requires_grad) for block in blocks
         )
-        self._held = tuple(
-            tuple(m for m in block.modules if not keep_dropout or _has_running_statistics(m))
-            for block in blocks
-        )
-        # A pre-hook on the model holds against train(), which may be called at any time.
+        self._hold = Hold(blocks, keep_dropout=keep_dropout)
         self._hook = blocks.model.register_forward_pre_hook(_HoldFrozen(self))
 
     def set_level(self, level: int) -> None:
@@ -57,6 +59,7 @@ class Freezer:
             self._thaw(index)
         for index in range(self.level, level):
             self._freeze(index)
+        self._hold.set_level(level)
         self.level = level
 
     def _freeze(self, index: int) -> None:
@@ -65,20 +68,17 @@ class Freezer:
             parameter.grad = None
             if self.optimizer is not None:
                 self.optimizer.state.pop(parameter, None)
-        for module in self._held[index]:
-            module.training = False
 
     def _thaw(self, index: int) -> None:
         for parameter in self._trainable[index]:
             parameter.requires_grad_(True)
-        for module in self._held[index]:
-            module.training = self.blocks.model.training
 
     def hold(self) -> None:
-        """Put the modules of frozen blocks back into eval mode; done by itself before each forward pass."""
-        for index in range(self.level):
-            for module in self._held[index]:
-                module.training = False
+        """Put modules of frozen blocks whose flag was set by hand back into eval mode; done before each forward pass.
+
+        `train()` needs no such care: they stay in eval mode through it.
+        """
+        self._hold.enforce()
 
     def remove(self) -> None:
         """Thaw everything and let go of the model."""
@@ -91,10 +91,39 @@ class _HoldFrozen:
 
     def __init__(self, freezer: Freezer) -> None:
         self.freezer = freezer
+        self.checked_level = 0
 
     def __call__(self, module: nn.Module, _args: Any) -> None:
         if module.training:
             self.freezer.hold()
+        if self.checked_level != self.freezer.level and not torch.compiler.is_compiling():
+            self.checked_level = self.freezer.level
+            _refuse_stale_ddp()
+
+
+def _refuse_stale_ddp() -> None:
+    """Refuse to run inside a DDP that waits for gradients of frozen parameters: it would leave a step unreduced."""
+    ddp = DistributedDataParallel._active_ddp_module
+    if ddp is not None and torch.is_grad_enabled():
+        # Late, for only a DDP needs it.
+        from freezeout.distributed import refuse_stale
+
+        refuse_stale(ddp)
+
+
+def _refuse_replaced(blocks: Blocks) -> None:
+    now = set(blocks.model.parameters())
+    missing = [
+        name
+        for block in blocks
+        for name, parameter in zip(block.parameter_names, block.parameters, strict=True)
+        if parameter not in now
+    ]
+    if missing:
+        raise ValueError(
+            f"{type(blocks.model).__name__} no longer holds the parameters that its blocks do, among them "
+            f"{listed(missing, 1)}; after fully_shard take freezeout.distributed.rebound(blocks), else partition again."
+        )
 
 
 def _refuse_frozen(model: nn.Module) -> None:
@@ -104,7 +133,3 @@ def _refuse_frozen(model: nn.Module) -> None:
                 f"{type(model).__name__} already has {hook.freezer.level} frozen blocks; "
                 "call remove() of the Freezer or FreezeOutLR that froze them before making another."
             )
-
-
-def _has_running_statistics(module: nn.Module) -> bool:
-    return getattr(module, "running_mean", None) is not None

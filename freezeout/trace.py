@@ -13,7 +13,10 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
@@ -54,6 +57,7 @@ def stand_in(
     shapes: Any = KnownShapes() if where == "meta" else nullcontext()  # type: ignore[no-untyped-call]
     with attributes, flags, torch.random.fork_rng(_cuda_devices(model)), kept, shapes:
         model.train()
+        _keep_to_this_process(model)
         parameters = dict(model.named_parameters())
         for name, parameter in parameters.items():
             parameter.requires_grad_(requires_grad(name))
@@ -65,6 +69,13 @@ def stand_in(
             return model(*args, **kwargs)
 
         yield StandIn(call, parameters, where)
+
+
+def _keep_to_this_process(model: nn.Module) -> None:
+    """Have synchronized norms ask no other process: it may not be tracing, and they refuse meta tensors."""
+    for module in model.modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            module.training = False
 
 
 @contextmanager
@@ -179,7 +190,14 @@ class ParameterUse:
     last_use: dict[str, int] = field(default_factory=dict)
     """For each used parameter, how many parameters had been used for the first time by its last use."""
     module_exit: dict[nn.Module, int] = field(default_factory=dict)
-    """For each called module, how many parameters had been used for the first time when it last returned."""
+    """For each called module, how many parameters had been used for the first time when it last returned.
+
+    For one that is never called but whose buffers are used, as by a method of its own: when they last were.
+    """
+    first_exit: dict[nn.Module, int] = field(default_factory=dict)
+    """The same for its first return; called modules only."""
+    drawing: set[nn.Module] = field(default_factory=set)
+    """Modules that draw random numbers themselves: dropout, stochastic depth."""
     products: list[Product] = field(default_factory=list)
     """Everything that costs FLOPs, in order (torch's count: 2 a multiply-add; norms, activations and pooling none)."""
 
@@ -199,10 +217,14 @@ def tensors_in(args: Iterable[Any], kwargs: Mapping[str, Any] | None) -> Iterato
 class _UseRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every parameter that an operation is handed, and every product."""
 
-    def __init__(self, use: ParameterUse, parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, use: ParameterUse, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.use = use
-        self.names = {id(parameter): name for name, parameter in parameters.items()}
+        self.names = {id(parameter): name for name, parameter in model.named_parameters()}
+        owned = [(b, m) for m in model.modules() for b in m.buffers(recurse=False)]
+        self.owners = {id(buffer): (buffer, module) for buffer, module in owned}
+        self.buffer_use: dict[nn.Module, int] = {}
+        self.running: list[nn.Module] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -213,6 +235,10 @@ class _UseRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if name not in self.use.last_use:
                     self.use.first_use.append(name)
                 self.use.last_use[name] = len(self.use.first_use)
+            if id(tensor) in self.owners:
+                self.buffer_use[self.owners[id(tensor)][1]] = len(self.use.first_use)
+        if self.running and torch.Tag.nondeterministic_seeded in func.tags:
+            self.use.drawing.add(self.running[-1])
         out = func(*args, **(kwargs or {}))
         packet = func._overloadpacket
         if packet in flop_registry:
@@ -247,18 +273,28 @@ def parameter_use(model: nn.Module, sample: Sample) -> ParameterUse:
 def _parameter_use(model: nn.Module, sample: Sample, where: Where) -> ParameterUse:
     use = ParameterUse(where=where)
     with stand_in(model, where) as subject:
-        recorder = _UseRecorder(use, subject.parameters)
+        recorder = _UseRecorder(use, model)
+
+        def note_entry(module: nn.Module, _args: Any) -> None:
+            recorder.running.append(module)
 
         def note_exit(module: nn.Module, _args: Any, _output: Any) -> None:
+            recorder.running.pop()
             use.module_exit[module] = len(use.first_use)
+            use.first_exit.setdefault(module, len(use.first_use))
             if not any(True for _ in module.children()):
                 # A layer is handed a tied weight before its own bias: it is done with both when it returns.
                 recorder.note_last_use(module.parameters(recurse=False))
 
-        handle = register_module_forward_hook(note_exit)
+        handles = (
+            register_module_forward_pre_hook(note_entry),
+            register_module_forward_hook(note_exit),
+        )
         try:
             with torch.no_grad(), recorder:
                 subject.call(sample)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
+    use.module_exit = recorder.buffer_use | use.module_exit
     return use

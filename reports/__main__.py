@@ -1,8 +1,9 @@
-"""The command line: `write` (may be left out), `gate` and `accept`; user errors as one line.
+"""The command line: `write` (may be left out), `gate`, `accept` and `catalog`; user errors as one line.
 
 python -m reports RESULTS [RESULTS ...] [--out DIR] [--error-budgets FILE]
 python -m reports gate --baseline FILE_OR_DIR [...] --candidate FILE [...] [--margins FILE ...] [--out DIR] [...]
 python -m reports accept FILE [FILE ...] --baseline DIR
+python -m reports catalog FILE [FILE ...] --out DIR
 """
 
 import argparse
@@ -19,7 +20,8 @@ def write_command(arguments: Sequence[str]) -> int:
         prog="python -m reports",
         description=write_command.__doc__,
         epilog="Further commands, each with a --help of its own: `python -m reports gate` holds results against a "
-        "baseline, `python -m reports accept` makes results the baseline.",
+        "baseline, `python -m reports accept` makes results the baseline, `python -m reports catalog` reports on an "
+        "audited catalog.",
     )
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="results file")
     parser.add_argument(
@@ -99,10 +101,31 @@ def accept_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def catalog_command(arguments: Sequence[str]) -> int:
+    """Report on what `freezeout audit --catalog` wrote: README.md, summary.md, catalog.csv and figures."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reports catalog", description=catalog_command.__doc__
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="catalog file; where two hold the same model, the later one counts",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
+    options = parser.parse_args(arguments)
+    from reports.catalog.write import write
+
+    print(write(options.files, options.out)[0])
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "write": write_command,
     "gate": gate_command,
     "accept": accept_command,
+    "catalog": catalog_command,
 }
 """What the first argument may name; without a name it is `write`."""
 

@@ -14,15 +14,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("bench", "freezeout", "models", "reports")
 COMMAND_LINE = ("freezeout.__main__", "freezeout.cli", "freezeout.commands")
 CORE = (
-    *(
-        "freezeout.schedule",
-        "freezeout.structure",
-        "freezeout.shapes",
-        "freezeout.trace",
-        "freezeout.runs",
-        "freezeout.blocks",
-    ),
-    *("freezeout.freezer", "freezeout.scheduler", "freezeout.proof", "freezeout.numerics"),
+    *("freezeout.schedule", "freezeout.structure", "freezeout.shapes", "freezeout.trace"),
+    *("freezeout.runs", "freezeout.blocks", "freezeout.hold", "freezeout.freezer"),
+    *("freezeout.scheduler", "freezeout.proof", "freezeout.determinism", "freezeout.numerics"),
 )
 MAY_NOT_IMPORT = {
     # The core, from the bottom up; nothing of it knows what is built on it.

@@ -29,9 +29,9 @@ def add_model_options(group: Parser) -> None:
     option(group, "--dropout", type=float, help="dropout rate of the model")
 
 
-def add_measured_model(parser: argparse.ArgumentParser) -> None:
+def add_measured_model(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """The model as the command's one positional argument, with its options."""
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("model", metavar="MODEL", nargs=None if required else "?", help=MODEL_HELP)
     group = parser.add_argument_group("model")
     add_model_options(group)
     option(group, "--num_classes", type=int, help="(the model's own)")

@@ -277,16 +277,57 @@ def test_a_dropout_and_a_norm_without_parameters_belong_to_what_they_follow():
     assert set(blocks[1].modules) == {model, model[4]}
 
 
-def test_a_module_used_again_later_is_held_only_when_its_last_use_is_frozen():
+def used_twice(layer):
+    parts = {"a": nn.Linear(3, 3), "n": layer, "b": nn.Linear(3, 3), "m": layer}
     model = nn.Sequential()
+    for name, part in {**parts, "c": nn.Linear(3, 3), "head": nn.Linear(3, 2)}.items():
+        model.add_module(name, part)
+    return model
+
+
+def test_a_module_with_buffers_is_held_from_its_first_use_on():
+    """Buffers freeze with their first use, as parameters do."""
     norm = nn.BatchNorm1d(3)
-    for name, layer in {"a": nn.Linear(3, 3), "n": norm, "b": nn.Linear(3, 3), "m": norm}.items():
-        model.add_module(name, layer)
-    model.add_module("head", nn.Linear(3, 2))
+    blocks = partition(used_twice(norm), ROWS)
+    assert blocks.names == ("a", "b", "c", "head")
+    assert norm in blocks[0].modules
+    assert blocks.reused_modules == {}
+
+
+def test_a_module_without_buffers_is_held_only_when_its_last_use_is_frozen():
+    dropout = nn.Dropout(0.5)
+    blocks = partition(used_twice(dropout), ROWS)
+    assert [dropout in block.modules for block in blocks] == [False, True, False, False]
+    assert blocks.reused_modules == {dropout: 0}
+
+
+def test_a_module_used_again_that_draws_nothing_is_not_told():
+    assert partition(used_twice(nn.ReLU()), ROWS).reused_modules == {}
+
+
+def test_a_module_that_is_never_called_is_held_with_the_last_use_of_its_buffers():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.ones(3))
+
+        def get(self):
+            return self.table * 2
+
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Linear(3, 3) for _ in range(4))
+            self.table = Table()
+
+        def forward(self, rows):
+            for part in self.parts[:2]:
+                rows = part(rows) + self.table.get()
+            return self.parts[3](self.parts[2](rows))
+
+    model = Shifted()
     blocks = partition(model, ROWS)
-    assert blocks.names == ("a", "b", "head")
-    assert norm not in blocks[0].modules
-    assert norm in blocks[1].modules
+    assert [model.table in block.modules for block in blocks] == [False, True, False, False]
 
 
 def test_a_module_that_is_never_called_is_held_with_its_parameters():
