@@ -1,22 +1,26 @@
-"""Every family of timm and every classifier of torchvision: blocks complete, and frozen ones free.
+"""Every family of timm, every classifier of torchvision and a random part of both catalogs: proven as `audit` does.
 
-All on the meta device: nothing is allocated, but autograd is real.
+All by the very row of the catalog audit, and so on the meta device wherever a model runs there: nothing is allocated,
+but autograd is real.
 """
 
+import datetime
 import importlib.metadata
+import os
+import random
 from collections import defaultdict
 
 import pytest
 import timm
-import torch
 import torchvision
 
 import models
-from freezeout.blocks import partition
+from freezeout.catalog.row import audited
 from freezeout.perf.clock import CpuClock
 from freezeout.perf.ledger import BlockHooks
 from freezeout.perf.workload import main_output
-from freezeout.proof import audit
+from freezeout.shapes import KnownShapes
+from models.families import family
 
 WRITTEN_FOR = "1.0.31"
 # The smallest model of each module of timm.models, by parameters.
@@ -128,15 +132,17 @@ KNOWN_FAILURES: dict[str, str] = {}
 REUSING = {"timm:coat_tiny"}
 """Models that use a parameter of an early block again in a later one."""
 
-
-def family_of(name):
-    return timm.model_entrypoint(name).__module__.rpartition(".")[2]
+SEED = os.environ.get("FREEZEOUT_SAMPLE_SEED") or datetime.date.today().isoformat()
+"""Of the random part: another one every day, or the one asked for. It stands in the name of each test."""
+SHARE = 0.05
+TOO_SLOW = {name for name in timm.list_models() if name.startswith("sequencer2d")}
+"""Half a minute and more each; the smallest is tried on a smaller input as a family."""
 
 
 def installed_families():
     found = defaultdict(list)
     for name in timm.list_models():
-        found[family_of(name)].append(name)
+        found[family(f"timm:{name}")].append(name)
     return found
 
 
@@ -149,11 +155,11 @@ def test_the_list_covers_every_family_of_timm():
     assert (new, gone) == ([], [])
 
 
-@pytest.mark.parametrize("family", TIMM_FAMILIES)
-def test_each_is_of_its_family(family):
-    if not timm.is_model(TIMM_FAMILIES[family]):
-        pytest.xfail(f"this timm has no {TIMM_FAMILIES[family]}")
-    assert family_of(TIMM_FAMILIES[family]) == family
+@pytest.mark.parametrize("family_name", TIMM_FAMILIES)
+def test_each_is_of_its_family(family_name):
+    if not timm.is_model(TIMM_FAMILIES[family_name]):
+        pytest.xfail(f"this timm has no {TIMM_FAMILIES[family_name]}")
+    assert family(f"timm:{TIMM_FAMILIES[family_name]}") == family_name
 
 
 NAMES = [f"timm:{name}" for name in TIMM_FAMILIES.values()] + [
@@ -166,56 +172,37 @@ def test_the_known_failures_are_of_models_that_are_tried():
     assert set(REUSING) <= set(NAMES)
 
 
+def create(name, device):
+    return models.create(name, device=device, input_size=SMALLER_INPUT.get(name))
+
+
 def check(name):
-    model = models.create(name, device="meta")
-    channels, height, width = model.input_shape
-    height, width = SMALLER_INPUT.get(name, height), SMALLER_INPUT.get(name, width)
-    sample = torch.empty(2, channels, height, width, device="meta")
-    module = model.module
-    blocks = partition(module, sample, groups=model.groups())
-    check_blocks(name, module, blocks)
-    check_free(name, module, sample, blocks)
-    if name.startswith("timm:"):
-        check_left_in_turn(module, sample, blocks)
-
-
-def check_left_in_turn(module, sample, blocks):
-    """The backward pass leaves one block after the other, so that the stage ledger can time them."""
-    hooks = BlockHooks(blocks, CpuClock())
-    main_output(module.train()(sample)).sum().backward()
-    left = list(hooks.take())
-    hooks.remove()
-    assert left == list(reversed(range(len(blocks))))
-
-
-def check_blocks(name, module, blocks):
-    """Complete, disjoint, in order, with nothing left over."""
-    held = [p for block in blocks for p in block.parameters]
-    assert len(held) == len(set(held))
-    assert set(held) == set(module.parameters())
-    assert len(blocks) > 2
+    """A model that has everything: its blocks hold all, all of it is used, and every cut is free."""
+    found = audited(create, name, baseline=False)
+    row, blocks = found.row, found.blocks
+    assert (row.verdict, row.reason) == ("PROVEN", "")
+    assert (row.complete, row.in_order, row.traced_on) == (True, True, "meta")
+    assert len(row.blocks) >= 4
+    assert len(row.cuts) >= 3
     assert len(set(blocks.names)) == len(blocks)
     assert [block.index for block in blocks] == list(range(len(blocks)))
-    assert blocks.traced_on == "meta"
-    assert blocks.unused == ()
-    assert bool(blocks.reused) == (name in REUSING)
-
-
-def levels_of(name, module, blocks):
-    """First, middle and last; fewer where many models are alike, and fewest where one is huge too."""
-    last = len(blocks) - 1
-    is_large = len(list(module.modules())) > 400
-    if name.startswith("torchvision:"):
-        return [last // 2] if is_large else [last // 2, last]
-    return [1, last] if is_large else sorted({1, last // 2, last})
-
-
-def check_free(name, module, sample, blocks):
-    for level in levels_of(name, module, blocks):
-        report = audit(module, sample, level, blocks=blocks)
-        assert report.ok, report
+    assert row.unused == ()
+    assert bool(row.reused) == (name in REUSING)
+    for report in found.reports:
         assert report.where == "meta"
         assert report.active_without_gradient == ()
+    if name.startswith("timm:"):
+        check_left_in_turn(found)
+
+
+def check_left_in_turn(found):
+    """The backward pass leaves one block after the other, so that the stage ledger can time them."""
+    hooks = BlockHooks(found.blocks, CpuClock())
+    with KnownShapes():
+        main_output(found.module.train()(found.sample)).sum().backward()
+    left = list(hooks.take())
+    hooks.remove()
+    assert left == list(reversed(range(len(found.blocks))))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -228,3 +215,30 @@ def test_frozen_blocks_are_free(name):
     with pytest.raises((AssertionError, ValueError)):
         check(name)
     return None
+
+
+def sample_of(names, seed):
+    """A twentieth of the names, rounded up, without those that are tried as families."""
+    others = sorted(set(names) - set(NAMES))
+    count = -(-len(names) // round(1 / SHARE))
+    return random.Random(seed).sample(others, min(count, len(others)))
+
+
+SAMPLE = sample_of([f"timm:{name}" for name in timm.list_models() if name not in TOO_SLOW], SEED)
+SAMPLE += sample_of([f"torchvision:{name}" for name in torchvision.models.list_models()], SEED)
+
+
+def test_the_sample_is_a_twentieth_of_the_catalog_and_drawn_by_its_seed():
+    names = [f"timm:{name}" for name in timm.list_models()]
+    assert len(SAMPLE) >= SHARE * (len(names) + len(torchvision.models.list_models())) - 1
+    assert sample_of(names, "a") == sample_of(names, "a")
+    assert set(sample_of(names, "a")) != set(sample_of(names, "b"))
+    assert not set(SAMPLE) & set(NAMES)
+
+
+@pytest.mark.parametrize("name", SAMPLE, ids=lambda name: f"{name}, seed {SEED}")
+def test_a_random_part_of_the_catalog_is_proven(name):
+    row = audited(create, name, baseline=False).row
+    again = f"FREEZEOUT_SAMPLE_SEED={SEED} draws the same sample again"
+    assert (row.verdict, row.reason) == ("PROVEN", ""), again
+    assert all(cut.ok for cut in row.cuts), again

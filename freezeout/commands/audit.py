@@ -2,22 +2,51 @@
 
 import argparse
 
+from freezeout.commands.audit_catalog import add_catalog_options, run_catalog
 from freezeout.commands.choices import add_measured_model, traced_model
 from freezeout.options import option
+
+_OF_ONE = ("num_classes", "input_size", "granularity", "depth", "growth_rate", "dropout", "levels")
+_OF_MANY = ("models", "jobs", "out", "resume", "no_baseline")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `audit`."""
-    add_measured_model(parser)
+    add_measured_model(parser, required=False)
     option(
         parser,
         "--levels",
         default="5",
         help="`all`, or a number of levels spread over the model (%(default)s)",
     )
+    add_catalog_options(parser)
+    parser.set_defaults(defaults=vars(parser.parse_args([])))  # to tell what was asked for
 
 
 def run(args: argparse.Namespace) -> int:
+    """Audit one model or a catalog; returns 0 if everything holds, else 1.
+
+    Raises:
+        ValueError: whatever the user can put right.
+    """
+    _check(args)
+    return run_catalog(args) if args.catalog else _run_one(args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.catalog and args.model:
+        raise ValueError(f"`--catalog` takes the place of a model: leave out {args.model!r}.")
+    if not args.catalog and not args.model:
+        raise ValueError("what to audit is needed: a model, or --catalog timm|torchvision|FILE.")
+    misplaced = _OF_ONE if args.catalog else _OF_MANY
+    for name in misplaced:
+        if getattr(args, name) != args.defaults[name]:
+            told = f"--{name.replace('_', '-')}"
+            one = "one MODEL, not `--catalog`" if args.catalog else "`--catalog`, not one MODEL"
+            raise ValueError(f"`{told}` goes with {one}.")
+
+
+def _run_one(args: argparse.Namespace) -> int:
     """Audit the levels asked for; returns 0 if every one holds, else 1."""
     from freezeout.blocks import listed
     from freezeout.commands.table import table
