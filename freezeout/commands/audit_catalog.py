@@ -221,5 +221,7 @@ def _conduct(plan: _Plan, file: "CatalogFile", session: "AuditSession", jobs: in
             [rows[name] for name in plan.names], time.monotonic() - start, conductor.peak_bytes
         )
     )
-    print(f"\nfor the report: python -m reports catalog {file.path}")
+    print(
+        f"\nfor the report: python -m reports catalog {file.path} --out {file.path.with_suffix('')}"
+    )
     return 0 if all(row.verdict == "PROVEN" for row in rows.values()) else SOME_FAILED

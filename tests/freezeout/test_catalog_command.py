@@ -117,7 +117,9 @@ def test_a_catalog_of_own_models_is_audited_into_a_file(cli, place):
     )
     assert any(line.startswith("time ") and " memory " in line for line in lines)
     assert "not audited: toys:crashing, toys:broken" in lines
-    assert lines[-1] == f"for the report: python -m reports {out}"
+    assert lines[-1] == (
+        f"for the report: python -m reports catalog {out} --out {out.with_suffix('')}"
+    )
 
 
 def test_what_is_proven_is_not_audited_again(cli, place):
