@@ -92,9 +92,11 @@ class FreezeOutTrainer(Trainer):
         return partition(model, on_device_of(model, sample), granularity=self._granularity)
 
     def _first_inputs(self, model: nn.Module) -> Any:
-        batch = first_batch(self.train_dataset, self.data_collator)
         if not self.args.remove_unused_columns:
-            return batch
+            return first_batch(self.train_dataset, self.data_collator)
+        # As the Trainer does: a collator need not know what to do with the columns that the model does not take.
+        collate = self._get_collator_with_removed_columns(self.data_collator, "tracing")
+        batch = first_batch(self.train_dataset, collate)
         known = inspect.signature(model.forward).parameters
         return {name: value for name, value in batch.items() if name in known}
 

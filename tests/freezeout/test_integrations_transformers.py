@@ -156,6 +156,20 @@ def test_the_optimizer_of_the_arguments_is_cut_and_keeps_its_options(tmp_path):
     assert {g["initial_lr"] for g in groups} == {0.01}
 
 
+def stacked(features):
+    """A collator that takes nothing but tensors and numbers."""
+    return {key: torch.stack([torch.as_tensor(f[key]) for f in features]) for key in features[0]}
+
+
+def test_columns_that_the_model_does_not_take_never_reach_the_collator(tmp_path):
+    model, named = Classifier(network()), [{**item, "file": "a.png"} for item in data()]
+    trainer = FreezeOutTrainer(
+        model, arguments(tmp_path), train_dataset=named, data_collator=stacked, **SCHEDULE
+    )
+    trainer.train()
+    assert trainer.lr_scheduler.level > 0
+
+
 def test_the_model_is_thawed_afterwards_and_can_be_trained_again(tmp_path):
     model = Classifier(network())
     trainer = FreezeOutTrainer(model, arguments(tmp_path), train_dataset=data(), **SCHEDULE)
