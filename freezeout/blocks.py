@@ -54,6 +54,8 @@ class Blocks(Sequence[Block]):
     """Parameters that the traced forward pass never used; they are in the last block."""
     reused: Mapping[str, str]
     """Parameters used again in a later block than their own, and the name of the last block that uses them."""
+    called: frozenset[nn.Module]
+    """Modules that the traced forward pass called."""
     reused_modules: Mapping[nn.Module, int]
     """Modules without buffers that draw random numbers, such as a dropout, in several blocks: index of the first."""
     traced_on: Where
@@ -215,6 +217,7 @@ def _blocks(
         blocks=blocks,
         unused=unused,
         reused=reused,
+        called=frozenset(use.first_exit),
         reused_modules=_reused_modules(home, use, block_at),
         traced_on=use.where,
     )

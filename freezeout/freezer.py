@@ -96,19 +96,19 @@ class _HoldFrozen:
     def __call__(self, module: nn.Module, _args: Any) -> None:
         if module.training:
             self.freezer.hold()
-        if self.checked_level != self.freezer.level and not torch.compiler.is_compiling():
+        if self.checked_level == self.freezer.level or torch.compiler.is_compiling():
+            return
+        ddp = DistributedDataParallel._active_ddp_module
+        if ddp is not None and torch.is_grad_enabled():
+            _refuse_stale(ddp)
             self.checked_level = self.freezer.level
-            _refuse_stale_ddp()
 
 
-def _refuse_stale_ddp() -> None:
+def _refuse_stale(ddp: DistributedDataParallel) -> None:
     """Refuse to run inside a DDP that waits for gradients of frozen parameters: it would leave a step unreduced."""
-    ddp = DistributedDataParallel._active_ddp_module
-    if ddp is not None and torch.is_grad_enabled():
-        # Late, for only a DDP needs it.
-        from freezeout.distributed import refuse_stale
+    from freezeout.distributed import refuse_stale  # late, for only a DDP needs it
 
-        refuse_stale(ddp)
+    refuse_stale(ddp)
 
 
 def _refuse_replaced(blocks: Blocks) -> None:

@@ -1,6 +1,6 @@
 """Proves for a model and a freeze level that the backward pass ends where the active blocks begin."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -47,7 +47,11 @@ class AuditReport:
 
     @property
     def ok(self) -> bool:
-        """Whether a frozen block costs nothing in the backward pass."""
+        """Whether no frozen parameter gets a gradient and the backward pass ends where the active blocks begin.
+
+        What active blocks use again of frozen parameters is a constant of theirs; what it costs is told beside, in
+        `nodes_through_reused`.
+        """
         return (
             not self.frozen_with_gradient
             and not self.frozen_behind_frontier
@@ -86,14 +90,17 @@ class _Saved:
 class _Frontier(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes when an operation is first handed an active parameter, and what autograd had built by then."""
 
-    def __init__(self, active: set[int], frozen: Mapping[int, str]) -> None:
+    def __init__(
+        self, active: set[int], frozen: Mapping[int, str], buffers: Iterable[Tensor]
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.active = active
         self.frozen_to_come = dict(frozen)  # name by id
         self.frozen_behind: list[str] = []
-        # By id: frozen parameters in use, and what behind the frontier is derived from nothing that needs a gradient.
-        self.constants: set[int] = set()
-        self.alive: list[Any] = []  # keeps ids of derived constants from being given out again
+        # By id: frozen parameters, and what is made of nothing but them and other constants, as a view is.
+        self.of_frozen = set(frozen)
+        self.constant = {id(buffer) for buffer in buffers}
+        self.alive: list[Any] = []  # keeps ids from being given out again
         self.nodes_through_reused: list[int] = []
         self.nodes_before = 0
         self.operations = 0
@@ -106,30 +113,30 @@ class _Frontier(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         leaves = [id(tensor) for tensor in tensors_in(args, kwargs)]
         nodes = _nodes_made()  # the operation's own is made just before it is dispatched
-        is_reuse = self.frontier is not None and not self.constants.isdisjoint(leaves)
-        for leaf in leaves:
-            if leaf in self.frozen_to_come:
-                name = self.frozen_to_come.pop(leaf)
-                self.constants.add(leaf)
-                if self.frontier is not None:
-                    self.frozen_behind.append(name)
-        if self.frontier is None and not self.active.isdisjoint(leaves):
+        first_used = [
+            self.frozen_to_come.pop(leaf) for leaf in leaves if leaf in self.frozen_to_come
+        ]
+        is_behind = self.frontier is not None
+        if is_behind:
+            self.frozen_behind += first_used
+        elif not self.active.isdisjoint(leaves):
             self.frontier = self.operations
-            self.first_node = nodes - 1
+            self.first_node = nodes - (nodes > self.nodes_before)  # it may have no node of its own
         self.operations += 1
         out = func(*args, **(kwargs or {}))
-        if is_reuse:
-            self.note_reuse(nodes, out)
+        is_of_frozen = not self.of_frozen.isdisjoint(leaves)
+        if all(leaf in self.of_frozen or leaf in self.constant for leaf in leaves):
+            self.note_constant(out, is_of_frozen)
+        elif is_of_frozen and is_behind and nodes > self.nodes_before:
+            self.nodes_through_reused.append(nodes - 1)
         self.nodes_before = nodes
         return out
 
-    def note_reuse(self, nodes: int, out: Any) -> None:
-        """Note an operation on constants: its node, or that what it gives is a constant too, as a view of one is."""
-        if nodes > self.nodes_before:
-            self.nodes_through_reused.append(nodes - 1)
-        else:
-            self.alive.append(out)
-            self.constants.update(id(tensor) for tensor in tensors_in((out,), None))
+    def note_constant(self, out: Any, is_of_frozen: bool) -> None:
+        """Note a result of constants alone as one."""
+        self.alive.append(out)
+        found = self.of_frozen if is_of_frozen else self.constant
+        found.update(id(tensor) for tensor in tensors_in((out,), None))
 
     def save(self, tensor: Tensor) -> _Saved:
         saved = _Saved(tensor, self.operations)
@@ -161,7 +168,8 @@ def audit(
     """Run `model` forward and backward once with its first `level` blocks frozen, and report what autograd did.
 
     The pass is made in train mode on the meta device with real autograd (on the model's own tensors where it cannot run
-    there); the model is left as it was.
+    there); the model is left as it was. In training frozen blocks are in eval mode, which makes no difference to this
+    unless a model uses other parameters there.
 
     Args:
         model: any module.
@@ -190,6 +198,7 @@ def _audit(
         mode = _Frontier(
             active={id(p) for name, p in named if name not in frozen},
             frozen={id(p): name for name, p in named if name in frozen},
+            buffers=model.buffers(),
         )
         with torch.inference_mode(False), torch.enable_grad():
             with mode, torch.autograd.graph.saved_tensors_hooks(mode.save, lambda s: s.tensor):

@@ -85,9 +85,11 @@ def _taken_apart(
 
     A module that is all of another is passed by.
     """
+    first = runs[index][1][0]
     finer, finer_runs = labels, runs
     while len(finer_runs) <= len(runs):
-        path = finer_runs[index][0]
+        # Others of its class may have joined what comes before them, so its index may be another one by now.
+        path = next(name for name, parameters in finer_runs if first in parameters)
         if path not in finer.values():  # all of the model, and no module of it begins a block
             return None
         found = structure.finer(model, finer, path, down_to_layers=down_to_layers)

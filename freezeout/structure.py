@@ -33,7 +33,7 @@ def finer(
         model: that `found` is of.
         found: labels that `labels` or this function gave.
         path: a label of `found`.
-        down_to_layers: whether the parts may be single layers; else each must hold several layers with weights.
+        down_to_layers: whether the parts may be single layers; else two of them must hold several with weights.
 
     Returns:
         None where there is nothing to take apart.

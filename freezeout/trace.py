@@ -66,6 +66,8 @@ def stand_in(
             args, kwargs = arguments(sample)
             if where == "meta":
                 args, kwargs = tree_map(_to_meta, (args, kwargs))
+            else:
+                args, kwargs = tree_map(_detached, (args, kwargs))
             return model(*args, **kwargs)
 
         yield StandIn(call, parameters, where)
@@ -110,7 +112,16 @@ def _on_meta(model: nn.Module) -> Iterator[None]:
 
 
 def _to_meta(value: Any) -> Any:
-    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    return torch.empty_like(value, device="meta").requires_grad_(value.requires_grad)
+
+
+def _detached(value: Any) -> Any:
+    """The same values, but whoever takes gradients leaves none on the caller's tensor."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().requires_grad_(value.requires_grad)
 
 
 def _cuda_devices(model: nn.Module) -> list[int]:
@@ -143,7 +154,7 @@ def _flags_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _tensors_kept(model: nn.Module) -> Iterator[None]:
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    tensors = [(each, each.detach().clone()) for each in (*model.buffers(), *model.parameters())]
     gradients = [(p, p.grad, p.requires_grad) for p in model.parameters()]
     for parameter, _, _ in gradients:
         parameter.grad = None
@@ -151,8 +162,8 @@ def _tensors_kept(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for tensor, before in tensors:
+                tensor.copy_(before)
         for parameter, grad, flag in gradients:
             parameter.grad = grad
             parameter.requires_grad_(flag)
@@ -188,7 +199,10 @@ class ParameterUse:
     first_use: list[str] = field(default_factory=list)
     """Names of parameters in the order in which they are first used."""
     last_use: dict[str, int] = field(default_factory=dict)
-    """For each used parameter, how many parameters had been used for the first time by its last use."""
+    """For each used parameter, how many parameters had been used for the first time by its last use.
+
+    What is made of parameters and buffers alone, such as a view or a table of positions, is used in their place.
+    """
     module_exit: dict[nn.Module, int] = field(default_factory=dict)
     """For each called module, how many parameters had been used for the first time when it last returned.
 
@@ -223,18 +237,23 @@ class _UseRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.names = {id(parameter): name for name, parameter in model.named_parameters()}
         owned = [(b, m) for m in model.modules() for b in m.buffers(recurse=False)]
         self.owners = {id(buffer): (buffer, module) for buffer, module in owned}
+        # By id: names of the parameters that went into what no input went into.
+        self.made_of = {id(buffer): frozenset[str]() for buffer, _ in owned}
+        self.made_of |= {key: frozenset({name}) for key, name in self.names.items()}
+        self.alive: list[Any] = []  # keeps ids from being given out again
         self.buffer_use: dict[nn.Module, int] = {}
         self.running: list[nn.Module] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        for tensor in tensors_in(args, kwargs):
+        tensors = list(tensors_in(args, kwargs))
+        for tensor in tensors:
             name = self.names.get(id(tensor))
-            if name is not None:
-                if name not in self.use.last_use:
-                    self.use.first_use.append(name)
-                self.use.last_use[name] = len(self.use.first_use)
+            if name is not None and name not in self.use.last_use:
+                self.use.first_use.append(name)
+            for used in self.made_of.get(id(tensor), ()):
+                self.use.last_use[used] = len(self.use.first_use)
             if id(tensor) in self.owners:
                 self.buffer_use[self.owners[id(tensor)][1]] = len(self.use.first_use)
         if self.running and torch.Tag.nondeterministic_seeded in func.tags:
@@ -245,7 +264,16 @@ class _UseRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             flops = flop_registry[packet](*args, **(kwargs or {}), out_val=out)
             product = Product(after=len(self.use.first_use), flops=flops, rows=_rows(packet, out))
             self.use.products.append(product)
+        self.note_made(tensors, out)
         return out
+
+    def note_made(self, tensors: Sequence[Tensor], out: Any) -> None:
+        """Note a result of nothing but parameters and buffers, such as a table of positions: its uses are theirs."""
+        if all(id(tensor) in self.made_of for tensor in tensors):
+            names = frozenset[str]().union(*(self.made_of[id(tensor)] for tensor in tensors))
+            self.alive.append(out)
+            for tensor in tensors_in((out,), None):
+                self.made_of.setdefault(id(tensor), names)
 
     def note_last_use(self, parameters: Iterable[nn.Parameter]) -> None:
         """Note that these, so far as they have been used, are in use until now."""
@@ -288,7 +316,8 @@ def _parameter_use(model: nn.Module, sample: Sample, where: Where) -> ParameterU
 
         handles = (
             register_module_forward_pre_hook(note_entry),
-            register_module_forward_hook(note_exit),
+            # Also where a module raises and the model goes on without it.
+            register_module_forward_hook(note_exit, always_call=True),
         )
         try:
             with torch.no_grad(), recorder:

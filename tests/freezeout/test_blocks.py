@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +7,7 @@ from torch.nn.functional import batch_norm
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from freezeout.blocks import PartitionError, partition
+from freezeout.proof import audit
 
 
 class Reversed(nn.Module):
@@ -463,6 +466,71 @@ def test_a_wrapper_does_not_hide_the_blocks():
     assert partition(Wrapped(Wrapped(inner)), ROWS).names == tuple(
         f"inner.inner.{i}" for i in range(5)
     )
+
+
+class Norms(nn.Module):
+    """Layers that share their weights and have norms of their own, as in an ALBERT."""
+
+    def __init__(self, count):
+        super().__init__()
+        first = Pair()
+        self.layers = nn.ModuleList([first, *(Pair() for _ in range(count - 1))])
+        for layer in self.layers:
+            layer.up, layer.down = first.up, first.down
+
+    def forward(self, rows):
+        for layer in self.layers:
+            rows = layer(rows)
+        return rows
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_layers_that_share_their_weights_stay_blocks_if_their_parts_give_no_more(count):
+    blocks = partition(Norms(count), ROWS)
+    assert blocks.names == tuple(f"layers.{index}" for index in range(count))
+    assert blocks.reused["layers.0.down.weight"] == f"layers.{count - 1}"
+
+
+class Catching(nn.Module):
+    """Goes on without a submodule that raises, and drops in its own code afterwards."""
+
+    class Raising(nn.Module):
+        def forward(self, _rows):
+            raise ValueError
+
+    def __init__(self):
+        super().__init__()
+        self.raising = self.Raising()
+        self.layers = nn.Sequential(*(nn.Linear(3, 3) for _ in range(4)))
+
+    def forward(self, rows):
+        with contextlib.suppress(ValueError):
+            self.raising(rows)
+        return nn.functional.dropout(self.layers(rows), 0.1, self.training)
+
+
+def test_a_submodule_may_raise_if_the_model_goes_on():
+    assert partition(Catching(), ROWS).names == tuple(f"layers.{index}" for index in range(4))
+
+
+def test_a_table_that_is_made_once_and_used_by_later_blocks_is_listed():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(4, 3)
+            self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(4))
+            self.register_buffer("index", torch.arange(4))
+
+        def forward(self, rows):
+            table = self.table(self.index).mean(0)
+            for layer in self.layers:
+                rows = layer(rows) + table
+            return rows
+
+    model = Table()
+    assert partition(model, ROWS).reused == {"table.weight": "layers.3"}
+    nodes = [audit(model, ROWS, level).nodes_through_reused for level in range(1, 5)]
+    assert nodes == [4, 3, 2, 1]  # one addition a layer
 
 
 def test_one_large_layer_stays_one_block():

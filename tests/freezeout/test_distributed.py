@@ -228,6 +228,8 @@ def test_a_run_resumed_into_a_fresh_ddp_ends_bit_equal():
 def unwatched():
     run = Run(DistributedDataParallel)
     run.step(0)
+    with torch.no_grad():  # as an evaluation between the freeze and the next step
+        run.model(batch(0))
     with pytest.raises(ValueError, match="waits for the gradients of 12 parameters, and 10 are"):
         run.step(1)  # the first at level 1
     looking = Run(partial(DistributedDataParallel, find_unused_parameters=True))

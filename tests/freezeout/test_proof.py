@@ -291,6 +291,50 @@ def test_a_backward_pass_that_goes_on_before_the_frontier_is_caught():
     assert not report.ok
 
 
+@pytest.mark.parametrize("build", [Dense, DataDependent], ids=["meta", "real"])
+def test_a_sample_that_requires_a_gradient_costs_a_backward_pass_through_frozen_blocks(build):
+    model, sample = build(), rows().requires_grad_()
+    report = audit(model, sample, 1)
+    assert report.backward_nodes_before_frontier > 0
+    assert not report.ok
+    assert sample.grad is None  # the caller's tensor is left alone
+
+
+def test_a_first_use_that_makes_no_node_excuses_no_node_before_it():
+    class Detached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(3))
+            self.gain = nn.Parameter(torch.ones(3))
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head((x + self.shift) * self.gain.detach())
+
+    model = Detached()
+    groups = {"shift": "shift", "gain": "gain", "head.weight": "head", "head.bias": "head"}
+    blocks = partition(model, rows(), groups=groups)
+    report = audit(model, rows().requires_grad_(), 1, blocks=blocks)
+    assert report.backward_nodes_before_frontier == 1  # of the addition
+
+
+def test_weights_that_were_taken_early_count_where_they_are_used():
+    class Taken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = nn.ParameterList(torch.ones(3, 3) for _ in range(5))
+
+        def forward(self, x):
+            for weight in reversed([weight.t() for weight in self.weights]):
+                x = (x @ weight).relu()
+            return x
+
+    model = Taken()
+    groups = {name: name for name, _ in model.named_parameters()}
+    report = audit(model, rows(), 3, blocks=partition(model, rows(), groups=groups))
+    assert report.nodes_through_reused == 3
+
+
 def test_an_active_parameter_that_no_output_depends_on_is_told_but_not_judged():
     class Stopped(nn.Module):
         def __init__(self):

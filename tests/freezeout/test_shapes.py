@@ -90,6 +90,25 @@ def test_an_integer_is_not_taken_for_a_float_or_a_truth():
         ]
 
 
+def test_the_default_dtype_is_asked_anew():
+    with KnownShapes():
+        whole = meta(3, dtype=torch.int64)
+        assert (whole / 2).dtype == torch.float32
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert (whole / 2).dtype == torch.float64
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")  # torch tells once that they are in beta
+def test_sparse_rows_pass():
+    with KnownShapes():
+        starts, columns = meta(4, dtype=torch.int64), meta(3, dtype=torch.int64)
+        rows = torch.sparse_csr_tensor(starts, columns, meta(3), (3, 3))
+        assert rows.clone().layout == torch.sparse_csr
+
+
 def test_tensors_with_data_are_computed():
     rows = torch.ones(2, 3)
     with KnownShapes():
