@@ -124,11 +124,14 @@ TIMM_FAMILIES = {
     "xception_aligned": "xception41p",
     "xcit": "xcit_nano_12_p8_224",
 }
-TORCHVISION = torchvision.models.list_models(module=torchvision.models)
+TOO_LARGE = {"regnet_y_128gf"}  # built for real, as all RegNets: 2.6 GB for one model of a family
+TORCHVISION = [
+    name
+    for name in torchvision.models.list_models(module=torchvision.models)
+    if name not in TOO_LARGE
+]
 SMALLER_INPUT = {"timm:sequencer2d_s": 28}  # LSTMs over rows and columns: one operation a token
 
-KNOWN_FAILURES: dict[str, str] = {}
-"""What cannot be partitioned or is not free, by name, with the reason. Must be exact."""
 REUSING = {"timm:coat_tiny"}
 """Models that use a parameter of an early block again in a later one."""
 
@@ -167,8 +170,7 @@ NAMES = [f"timm:{name}" for name in TIMM_FAMILIES.values()] + [
 ]
 
 
-def test_the_known_failures_are_of_models_that_are_tried():
-    assert set(KNOWN_FAILURES) <= set(NAMES)
+def test_the_reusing_models_are_tried():
     assert set(REUSING) <= set(NAMES)
 
 
@@ -210,11 +212,7 @@ def test_frozen_blocks_are_free(name):
     library, _, local = name.partition(":")
     if library == "timm" and not timm.is_model(local):
         pytest.xfail(f"this timm has no {local}")
-    if name not in KNOWN_FAILURES:
-        return check(name)
-    with pytest.raises((AssertionError, ValueError)):
-        check(name)
-    return None
+    check(name)
 
 
 def sample_of(names, seed):
@@ -225,7 +223,10 @@ def sample_of(names, seed):
 
 
 SAMPLE = sample_of([f"timm:{name}" for name in timm.list_models() if name not in TOO_SLOW], SEED)
-SAMPLE += sample_of([f"torchvision:{name}" for name in torchvision.models.list_models()], SEED)
+SAMPLE += sample_of(
+    [f"torchvision:{name}" for name in torchvision.models.list_models() if name not in TOO_LARGE],
+    SEED,
+)
 
 
 def test_the_sample_is_a_twentieth_of_the_catalog_and_drawn_by_its_seed():

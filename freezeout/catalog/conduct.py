@@ -26,6 +26,8 @@ _NEEDED_BYTES = _GIB
 """Of one worker: the libraries take 0.75 GiB."""
 _ROOM_BYTES = 4 * _GIB
 """For one model that is built or run for real while the other workers have ordinary ones."""
+MOST_JOBS = (MEMORY_BYTES - _ROOM_BYTES) // _NEEDED_BYTES
+"""Workers that `MEMORY_BYTES` are enough for."""
 _LOOK_S = 0.2
 """How often time and memory are looked at."""
 
@@ -74,6 +76,8 @@ class _Worker:
         )
         self.task: Task | None = None
         self.began = 0.0
+        self.said_before = 0
+        """Bytes on stderr by the models before this one."""
         self.ended_for = ""
         self._thread = threading.Thread(target=self._listen, args=(answers,), daemon=True)
         self._thread.start()
@@ -86,6 +90,7 @@ class _Worker:
     def begin(self, task: Task) -> None:
         """Give it a model."""
         self.task, self.began = task, time.monotonic()
+        self.said_before = os.fstat(self.said.fileno()).st_size
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # it is dead, which its output will tell
             self.process.stdin.write(request(task.name, baseline=task.baseline))
@@ -108,7 +113,9 @@ class _Worker:
 
     def failure(self, task: Task) -> ModelRow:
         """The row of a model at which the process ended."""
-        reason = self.ended_for or _told(self.process.wait(), _last_line(self.said))
+        reason = self.ended_for or _told(
+            self.process.wait(), _last_line(self.said, self.said_before)
+        )
         return ModelRow(
             name=task.name,
             family=task.family,
@@ -237,8 +244,8 @@ def _told(exit_code: int, last_line: str) -> str:
     return f"its process was ended by signal {-exit_code}{after}"
 
 
-def _last_line(said: IO[bytes]) -> str:
-    said.seek(0, os.SEEK_END)
-    said.seek(max(0, said.tell() - 4096))
+def _last_line(said: IO[bytes], start: int) -> str:
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(start, size - 4096))
     lines = said.read().decode("utf-8", errors="replace").splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -5,13 +5,21 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from freezeout.catalog.records import AuditSession, BlockSummary, Cut, LeafRule, ModelRow
+from freezeout.catalog.records import (
+    VERSIONS,
+    AuditSession,
+    BlockSummary,
+    Cut,
+    LeafRule,
+    ModelRow,
+    Verdict,
+)
 from freezeout.perf.results import ResultsError
 
 SCHEMA = 1
-RESUMED = ("torch", "timm", "torchvision", "freezeout", "git_commit")
+RESUMED = (*VERSIONS, "git_commit")
 """Keys of an environment that must be the same before a row is taken over instead of made again."""
 Record = AuditSession | ModelRow
 _KINDS: Mapping[str, type[Record]] = {"session": AuditSession, "model": ModelRow}
@@ -57,7 +65,12 @@ def _row(body: Mapping[str, Any]) -> ModelRow:
     values["cuts"] = _cuts(values.get("cuts", ()))
     rule = values.get("leaf_rule")
     values["leaf_rule"] = rule and LeafRule(**{**rule, "cuts": _cuts(rule["cuts"])})
-    return ModelRow(**values)
+    row = ModelRow(**values)
+    if not isinstance(row.name, str):
+        raise TypeError(f"its name is {row.name!r}")
+    if row.verdict not in get_args(Verdict):
+        raise TypeError(f"its verdict is {row.verdict!r}")
+    return row
 
 
 def _cuts(found: Iterable[Mapping[str, Any]]) -> tuple[Cut, ...]:
@@ -76,8 +89,13 @@ class Contents:
     """Whether there is such a line."""
 
     def rows(self, environment: Mapping[str, Any] | None = None) -> dict[str, ModelRow]:
-        """The last row of every model by its name; with an environment only those made with its versions and commit."""
+        """The last row of every model by its name; with an environment only those made with its versions and commit.
+
+        With one that `has_changes` there are none: what else made them is not known.
+        """
         found: dict[str, ModelRow] = {}
+        if environment is not None and has_changes(environment):
+            return found
         is_wanted = environment is None
         for record in self.records:
             if isinstance(record, ModelRow):
@@ -88,6 +106,11 @@ class Contents:
                     record.environment.get(key) == environment.get(key) for key in RESUMED
                 )
         return found
+
+
+def has_changes(environment: Mapping[str, Any]) -> bool:
+    """Whether it is of code that was not committed, so that its commit does not name it."""
+    return str(environment.get("git_commit")).endswith("+changes")
 
 
 def read(path: Path) -> Contents:
@@ -141,6 +164,7 @@ class CatalogFile:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("ab").close()  # here the system says why it cannot be written
             self._lock = _locked(self.path)
             self._open()
         except OSError as error:
@@ -157,9 +181,6 @@ class CatalogFile:
         self._release()
 
     def _open(self) -> None:
-        if not self.path.exists():
-            self.path.touch()
-            return
         if not self._resume and self.path.stat().st_size:
             raise ResultsError(
                 f"catalog file {self.path} exists; pass --resume to go on with it or name another."
@@ -168,8 +189,6 @@ class CatalogFile:
         if self.contents.is_cut_off:
             os.truncate(self.path, self.contents.whole_bytes)
             self._note(f"{self.path}: its last line was not written to its end and is dropped")
-        elif not os.access(self.path, os.W_OK):
-            raise PermissionError(13, "Permission denied")
 
     def append(self, record: Record) -> None:
         """Add a record; on return it is on disk, the whole of it.

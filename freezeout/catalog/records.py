@@ -5,6 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Verdict = Literal["PROVEN", "NOT PROVEN", "NOT AUDITED"]
+VERSIONS = ("torch", "timm", "torchvision", "freezeout", "python")
+"""Keys of an environment that must be the same in all runs whose rows are told as one."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the blocks that are frozen at the cuts; not all and, where there are two, not none."""
+
+
+def level_at(share: float, count: int) -> int:
+    """The level nearest to a share of `count` blocks that freezes some but not all of them; 0 of one block."""
+    return min(max(round(share * count), 1), count - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +100,8 @@ class ModelRow:
     """Parameters that the forward pass never uses."""
     reused: Mapping[str, str] | None = None
     """Parameters used again in a later block, and the last block that uses them."""
+    frozen_with: Mapping[str, str] | None = None
+    """The block that each of the reused parameters is in, and is frozen with."""
     cuts: tuple[Cut, ...] = ()
     leaf_rule: LeafRule | None = None
     """None where the baseline was not asked for or the model was not audited."""

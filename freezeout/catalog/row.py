@@ -1,7 +1,7 @@
 """The audit of one model of a catalog: its blocks, the proof at several cuts, and the baseline beside it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -9,13 +9,20 @@ from torch import Tensor, nn
 
 from freezeout.blocks import Block, Blocks, PartitionError, partition
 from freezeout.catalog.leaf_rule import leaf_blocks
-from freezeout.catalog.records import BlockSummary, Cut, LeafRule, ModelRow
+from freezeout.catalog.records import (
+    SHARES,
+    BlockSummary,
+    Cut,
+    LeafRule,
+    ModelRow,
+    level_at,
+)
+from freezeout.determinism import check_determinism
 from freezeout.proof import AuditReport, audit
 from freezeout.runs import FEWEST_BLOCKS, MOST_OF_A_BLOCK
 from freezeout.trace import ParameterUse, Sample, parameter_use
 
 CUTS = "first, quarter, half, three quarters, last"
-_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST_REAL_BYTES = 2 * 2**30
 """Of parameters: a larger model that cannot run on the meta device is not run at all."""
 
@@ -50,7 +57,7 @@ class Audited:
 
 def levels(count: int) -> list[int]:
     """First, quarter, half, three quarters and last level of `count` blocks that freezes some but not all."""
-    return sorted({min(max(round(share * count), 1), count - 1) for share in _SHARES} - {0})
+    return sorted({level_at(share, count) for share in SHARES} - {0})
 
 
 def model_row(create: Create, name: str, *, family: str = "", baseline: bool = True) -> ModelRow:
@@ -96,7 +103,7 @@ def audited(create: Create, name: str, *, family: str = "", baseline: bool = Tru
         family=family,
         verdict="NOT PROVEN" if reason else "PROVEN",
         reason=reason,
-        notes=tuple(_notes(blocks, reports)),
+        notes=(*_notes(blocks, reports), *_not_determined(blocks, sample)),
         sample=described(sample),
         traced_on=blocks.traced_on,
         parameters=sum(p.numel() for p in module.parameters()),
@@ -106,6 +113,7 @@ def audited(create: Create, name: str, *, family: str = "", baseline: bool = Tru
         stages=stages,
         unused=blocks.unused,
         reused=dict(blocks.reused),
+        frozen_with=_frozen_with(blocks),
         cuts=cuts,
         leaf_rule=rule,
     )
@@ -203,13 +211,38 @@ def _notes(blocks: Blocks, reports: tuple[AuditReport, ...]) -> Iterator[str]:
     largest = max(blocks, key=lambda block: block.forward_flops)
     share = largest.forward_flops / sum(flops) if sum(flops) else 0.0
     if len(blocks) < FEWEST_BLOCKS:
-        yield f"{len(blocks)} blocks: its modules give no finer cut"
+        word = "block" if len(blocks) == 1 else "blocks"
+        yield f"{len(blocks)} {word}: its modules give no finer cut"
     if share > MOST_OF_A_BLOCK:
         yield f"{largest.name} has {share:.0%} of the forward FLOPs, and no module in it gives a finer cut"
     without = sorted({name for report in reports for name in report.active_without_gradient})
     if without:
-        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
-        yield f"active, but no output depends on them: {', '.join(without[:3])}{more}"
+        yield f"active, but no output depends on them: {_first(without)}"
+
+
+def _not_determined(blocks: Blocks, sample: Sample) -> Iterator[str]:
+    """What in the frozen half of the model is no function of its input alone, or does not stay as it is."""
+    try:
+        found = check_determinism(blocks, sample, level=len(blocks) // 2)
+    except Exception as error:  # it decides nothing, so it must not cost the audit
+        yield f"whether the frozen half still draws or changes anything is unknown: {in_one_line(error)}"
+        return
+    told = {"still random": found.random, "still changing": found.changed_buffers}
+    parts = [f"{what}: {_first(names)}" for what, names in told.items() if names]
+    if parts:
+        yield f"in the frozen half {'; '.join(parts)}"
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first three of some names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
+
+
+def _frozen_with(blocks: Blocks) -> dict[str, str]:
+    """The block that each of the parameters which are used again is in."""
+    home = {name: block.name for block in blocks for name in block.parameter_names}
+    return {name: home[name] for name in blocks.reused}
 
 
 def described(sample: Any) -> str:

@@ -1,10 +1,15 @@
 """The command `audit`: proves that a frozen block costs nothing in the backward pass of a model."""
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from freezeout.commands.audit_catalog import add_catalog_options, run_catalog
 from freezeout.commands.choices import add_measured_model, traced_model
 from freezeout.options import option
+
+if TYPE_CHECKING:
+    from freezeout.proof import AuditReport
 
 _OF_ONE = ("num_classes", "input_size", "granularity", "depth", "growth_rate", "dropout", "levels")
 _OF_MANY = ("models", "jobs", "out", "resume", "no_baseline")
@@ -57,8 +62,9 @@ def _run_one(args: argparse.Namespace) -> int:
         audit(model.module, sample, level, blocks=blocks)
         for level in _spread(args.levels, len(blocks))
     ]
+    word = "block" if len(blocks) == 1 else "blocks"
     print(
-        f"{model.name}: {len(blocks)} blocks, "
+        f"{model.name}: {len(blocks)} {word}, "
         f"{sum(block.num_parameters for block in blocks):,} parameters"
     )
     header = [
@@ -94,7 +100,16 @@ def _run_one(args: argparse.Namespace) -> int:
         print(
             f"Used again by later blocks, as constants once they are frozen: {listed([*blocks.reused])}."
         )
+        print(_through_reused(reports))
     return 0 if all(report.ok for report in reports) else 1
+
+
+def _through_reused(reports: "Sequence[AuditReport]") -> str:
+    """What of the backward pass runs through the later uses of frozen parameters, at the level with most of it."""
+    most = max(reports, key=lambda each: each.nodes_through_reused)
+    count, nodes = most.nodes_through_reused, most.backward_nodes
+    share = f" ({count / nodes:.0%})" if nodes else ""
+    return f"Operations that use them so, at most: {count} of {nodes} backward nodes{share}, at level {most.level}."
 
 
 def _spread(levels: str, num_blocks: int) -> list[int]:

@@ -1,7 +1,7 @@
 """`audit --catalog`: the audit of every model of a library or of a list."""
 
 import argparse
-import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from freezeout.commands.audit_lines import Display, end_lines
 from freezeout.commands.audit_worker import COMMAND
 from freezeout.commands.choices import models_package
+from freezeout.cores import cores
 from freezeout.exits import INTERRUPTED, SOME_FAILED
 from freezeout.interrupts import sigterm_interrupts
 from freezeout.options import option
@@ -31,11 +32,12 @@ first use by a second trace, and what a backward pass shows at the first, quarte
 and last level; beside it what freezing leaf modules in the order of registration shows at the same
 shares of its layers (the baseline). What cannot be audited is a line with its reason. FILE has a model
 name a line, as for MODEL; # begins a comment. A model that takes more than 10 min is not audited, nor
-the largest where all jobs together take more than 7.5 GiB of memory (with four jobs or more: 1 GiB each
-and 4 more); a job takes 0.8 GiB for most models.
---resume goes on with a file: models with a line made by this very torch, timm, torchvision, freezeout
-and commit are not audited again, but those that could not be are tried once more.
-A report of the file: python -m reports FILE...
+the largest where all jobs together take more than 7.5 GiB of memory (with four jobs or more, which have
+to be asked for: 1 GiB each and 4 more); a job takes 0.8 GiB for most models.
+--resume goes on with the file of the same --catalog and --models: models with a line made by this very
+torch, timm, torchvision, freezeout, Python and commit are not audited again, but those that could not be
+are tried once more. Code with changes that are not committed takes over nothing.
+A report of the file: python -m reports catalog FILE --out DIR
 Exit codes: 0 every model proven, 1 some not, 2 bad input, 130 interrupted (nothing measured is lost).
 """
 
@@ -55,7 +57,9 @@ def add_catalog_options(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="only those whose name fits, such as 'vit_*' or 'timm:vit_*'",
     )
-    group.add_argument("--jobs", type=int, metavar="N", help="models at a time (the cores)")
+    group.add_argument(
+        "--jobs", type=int, metavar="N", help="models at a time (the cores, 3 at most)"
+    )
     group.add_argument("--out", type=Path, metavar="FILE", help="(results/catalog_NAME.jsonl)")
     group.add_argument("--resume", action="store_true", help="go on with the file")
     option(group, "--no_baseline", action="store_true", help="leave the rule of leaf modules out")
@@ -81,14 +85,15 @@ def run_catalog(args: argparse.Namespace) -> int:
     jobs = _jobs(args.jobs)
     models_package()
     names = _names(args.catalog, args.models)
-    out = args.out or Path("results") / f"catalog_{Path(args.catalog).stem}.jsonl"
+    out = args.out or Path("results") / f"catalog_{Path(args.catalog).name}.jsonl"
     from freezeout.catalog.file import CatalogFile
 
     with CatalogFile(out, resume=args.resume, note=_say) as file:
+        _check_asked(args, file)
         session = _session(args, len(names), jobs)
         plan = _plan(names, file, session.environment, baseline=not args.no_baseline)
         if args.resume:
-            print(f"{len(plan.known)} of {len(names)} models are in {out} already", flush=True)
+            print(_taken_over(plan, out, session.environment), flush=True)
         file.append(session)
         return _conduct(plan, file, session, jobs)
 
@@ -100,9 +105,33 @@ def _say(line: str) -> None:
 def _jobs(asked: int | None) -> int:
     if asked is not None and asked < 1:
         raise ValueError(f"`--jobs` must be at least 1, got {asked}.")
-    if asked is not None:
-        return asked
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from freezeout.catalog.conduct import MOST_JOBS
+
+    return asked or min(cores(), MOST_JOBS)
+
+
+def _check_asked(args: argparse.Namespace, file: "CatalogFile") -> None:
+    """Refuse a file of other models, for nobody could tell when it is complete."""
+    from freezeout.catalog.records import AuditSession
+
+    for each in file.contents.records:
+        if isinstance(each, AuditSession) and (each.catalog, each.models_glob) != (
+            args.catalog,
+            args.models,
+        ):
+            glob = f" --models {shlex.quote(each.models_glob)}" if each.models_glob else ""
+            raise ValueError(
+                f"{file.path} is of `--catalog {shlex.quote(each.catalog)}{glob}`: "
+                "ask for the same, or name another file with --out."
+            )
+
+
+def _taken_over(plan: _Plan, out: Path, environment: Mapping[str, Any]) -> str:
+    from freezeout.catalog.file import has_changes
+
+    if has_changes(environment):
+        return f"no model is taken over from {out}: this code has changes that are not committed"
+    return f"{len(plan.known)} of {len(plan.names)} models are in {out} already"
 
 
 def _names(catalog: str, pattern: str | None) -> list[str]:
@@ -124,7 +153,7 @@ def _names(catalog: str, pattern: str | None) -> list[str]:
 def _listed(file: Path) -> list[str]:
     """Names that a file lists, one a line."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "it is no text"
         raise ValueError(
@@ -221,7 +250,9 @@ def _conduct(plan: _Plan, file: "CatalogFile", session: "AuditSession", jobs: in
             [rows[name] for name in plan.names], time.monotonic() - start, conductor.peak_bytes
         )
     )
-    print(
-        f"\nfor the report: python -m reports catalog {file.path} --out {file.path.with_suffix('')}"
+    folder = file.path.with_name(f"{file.path.stem}-report")
+    report = shlex.join(
+        ["python", "-m", "reports", "catalog", str(file.path), "--out", str(folder)]
     )
+    print(f"\nfor the report: {report}")
     return 0 if all(row.verdict == "PROVEN" for row in rows.values()) else SOME_FAILED

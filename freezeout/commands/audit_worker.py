@@ -10,7 +10,7 @@ def main() -> None:
     """Audit what the standard input asks for, until it ends."""
     from freezeout.catalog.worker import prepare, serve
 
-    answers = prepare()
+    requests, answers = prepare()
     import torch
 
     from freezeout.catalog.row import model_row
@@ -22,7 +22,7 @@ def main() -> None:
     def create(name: str, device: str) -> Any:
         return models.create(name, device=device)
 
-    serve(lambda name, baseline: model_row(create, name, baseline=baseline), answers)
+    serve(lambda name, baseline: model_row(create, name, baseline=baseline), requests, answers)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The command `sweep`: a whole study of training runs from one file."""
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from freezeout.commands.choices import device_of, models_package
+from freezeout.cores import cores
 from freezeout.exits import INTERRUPTED, SOME_FAILED
 from freezeout.interrupts import sigterm_interrupts
 from freezeout.options import option
@@ -163,19 +163,12 @@ def _at_once(args: argparse.Namespace, study: "Study", described: "list[Describe
         # The cluster itself starts as many as it has GPUs or cores for; the file speaks of one machine.
         return args.at_once or MOST_AT_ONCE
     devices = {each.config.device for each in described}
-    return args.at_once or study.at_once or (_cores() if devices == {"cpu"} else 1)
+    return args.at_once or study.at_once or (cores() if devices == {"cpu"} else 1)
 
 
 def _threads(args: argparse.Namespace, at_once: int) -> int:
     """Threads of a trial that is not alone."""
-    return args.threads or (1 if args.engine == "ray" else max(1, _cores() // at_once))
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return args.threads or (1 if args.engine == "ray" else max(1, cores() // at_once))
 
 
 @contextmanager

@@ -48,7 +48,9 @@ def _counts(axes: Axes, groups: Sequence[Group], theme: Theme) -> None:
     _mark(
         axes, FEWEST_BLOCKS - 0.5, f"{counted(few, 'model')} with fewer than {FEWEST_BLOCKS}", theme
     )
-    axes.set(xlim=(0, edges[-1]), xlabel="blocks", ylabel="models", title="Number of blocks")
+    axes.set(
+        xlim=(0, edges[-1] + width), xlabel="blocks", ylabel="models", title="Number of blocks"
+    )
 
 
 def _shares(axes: Axes, groups: Sequence[Group], theme: Theme) -> None:

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
 from freezeout.catalog.file import Record, read
-from freezeout.catalog.records import AuditSession, ModelRow
+from freezeout.catalog.records import VERSIONS, AuditSession, ModelRow
 from freezeout.perf.results import ResultsError
-from reports.catalog.model import AuditedModel
+from reports.catalog.model import LIBRARIES, AuditedModel
 
 Run = tuple[str, str, str, str | None]
-VERSIONS = ("torch", "timm", "torchvision", "freezeout", "python")
-"""What must be the same in all runs, so that the claim has one version of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +25,37 @@ class Source:
     """One for every model, the later of two."""
 
     @property
-    def asked(self) -> int:
-        """Models that are to be in it when it is finished."""
-        return max(session.asked for session in self.sessions)
+    def parts(self) -> list[tuple[int, int]]:
+        """Models that are there, and that are to be there, of every catalog and pattern that was asked for.
+
+        Runs of the same ones count once, since they go on with each other. Patterns may overlap.
+        """
+        asked = {(each.catalog, each.models_glob): each.asked for each in self.sessions}
+        return [
+            (sum(_is_of(row.name, *key) for row in self.rows), wanted)
+            for key, wanted in asked.items()
+        ]
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether its last run is still going on, or ended before every model had its turn."""
-        return self.sessions[-1].wall_s is None or len(self.rows) < self.asked
+        """Whether its last run is still going on, or one ended before every model had its turn."""
+        is_short = any(there < wanted for there, wanted in self.parts)
+        return self.sessions[-1].wall_s is None or is_short
+
+    @property
+    def progress(self) -> str:
+        """How far it is, such as `12 of 1371`; only what is missing something, if anything is."""
+        short = [part for part in self.parts if part[0] < part[1]] or self.parts[-1:]
+        return " and ".join(f"{there} of {wanted}" for there, wanted in short)
+
+
+def _is_of(name: str, catalog: str, pattern: str | None) -> bool:
+    """Whether a model is of a catalog and a pattern; which names a list holds is not known, so all may be of it."""
+    library, _, bare = name.partition(":")
+    if catalog in LIBRARIES and library != catalog:
+        return False
+    names = (name, bare) if library in LIBRARIES else (name,)
+    return pattern is None or any(fnmatchcase(each, pattern) for each in names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,13 @@
-"""The audit as a pandas frame: a row for every model, units in the column names."""
+"""The audit as a pandas frame: a row for every model, units in the column names, lists as JSON."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from reports.catalog.model import AuditedModel
-from reports.catalog.truncation import POSITIONS, Truncation
+from reports.catalog.model import POSITIONS, AuditedModel, Truncation
 
-JOIN = " "
-"""Between names in one cell; no name of a parameter or a block holds it."""
 SUMS = (
     *("frozen_with_gradient", "frozen_behind_frontier"),
     *("backward_nodes_before_frontier", "saved_tensors_before_frontier"),
@@ -32,7 +30,7 @@ def _model(model: AuditedModel) -> dict[str, Any]:
         "family": row.family or None,
         "verdict": row.verdict,
         "reason": row.reason or None,
-        "notes": "; ".join(row.notes) or None,
+        "notes": _list(row.notes),
         "sample": row.sample or None,
         "traced_on": row.traced_on or None,
     }
@@ -51,7 +49,7 @@ def _blocks(model: AuditedModel) -> dict[str, Any]:
     largest = max(row.blocks, key=lambda block: block.parameters, default=None)
     return {
         "blocks": len(row.blocks),
-        "block_names": JOIN.join(block.name for block in row.blocks),
+        "block_names": _list(block.name for block in row.blocks),
         "stages": len(model.stages) or None,
         "complete": row.complete,
         "in_order": row.in_order,
@@ -65,15 +63,16 @@ def _blocks(model: AuditedModel) -> dict[str, Any]:
 
 
 def _parameters(model: AuditedModel) -> dict[str, Any]:
-    reused = model.row.reused or {}
+    reused, with_ = model.row.reused or {}, model.row.frozen_with
     most = model.ours.reused_share if model.ours and reused else None
     return {
         "parameters": model.row.parameters,
         "unused_parameters": len(model.row.unused),
-        "unused_names": JOIN.join(model.row.unused) or None,
+        "unused_names": _list(model.row.unused),
         "reused_parameters": len(reused),
-        "reused_names": JOIN.join(reused) or None,
-        "reused_last_in": JOIN.join(dict.fromkeys(reused.values())) or None,
+        "reused_names": _list(reused),
+        "reused_last_in": _list(reused.values()),
+        "reused_frozen_with": _list(with_.get(name, "") for name in reused) if with_ else None,
         "nodes_through_reused_percent": _percent(most[0]) if most else None,
         "nodes_through_reused_level": most[1] if most else None,
     }
@@ -97,7 +96,7 @@ def _cuts(prefix: str, found: Truncation | None) -> dict[str, Any]:
     """What the cuts showed; the columns are there without any, too."""
     cuts = found.cuts if found else ()
     cells: dict[str, Any] = {
-        "levels": JOIN.join(str(cut.level) for cut in cuts) or None,
+        "levels": _list(cut.level for cut in cuts),
         "cuts": len(cuts) if found else None,
         "cuts_stopped": found.holding if found else None,
         "stopped_at_every_cut": found.everywhere if found else None,
@@ -113,3 +112,9 @@ def _cuts(prefix: str, found: Truncation | None) -> dict[str, Any]:
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
+
+
+def _list(values: Iterable[str | int]) -> str | None:
+    """As JSON, since names may hold any other separator."""
+    found = [*values]
+    return json.dumps(found, ensure_ascii=False) if found else None

@@ -65,8 +65,9 @@ class Group:
 
 
 def libraries(models: Iterable[AuditedModel]) -> list[Group]:
-    """One group a library that has models, the known ones first."""
-    return sorted(_grouped(models, lambda model: model.library), key=_library_rank)
+    """One group a library that has models, the known ones first; names that no model has are of none."""
+    found = [model for model in models if model.exists]
+    return sorted(_grouped(found, lambda model: model.library), key=_library_rank)
 
 
 def families(models: Iterable[AuditedModel]) -> list[Group]:

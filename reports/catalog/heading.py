@@ -1,12 +1,13 @@
 """What a claim consists of: what was audited, how many, on which machine, by which versions, in which time, how."""
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from freezeout.catalog.records import AuditSession
-from reports.catalog.collection import CatalogAudit, Source
+from reports.catalog.collection import CatalogAudit
 from reports.catalog.group import Group, libraries
-from reports.catalog.words import clock
+from reports.catalog.model import OTHER, AuditedModel
 from reports.summary import escaped
 from reports.text import counted, joined
 
@@ -19,8 +20,9 @@ def first_line(audit: CatalogAudit) -> str:
     groups = libraries(audit.models)
     found = [_library(group, audit) for group in groups]
     facts = [
-        f"Audited: {joined(found)}",
-        *(f"UNFINISHED: {_unfinished(source)}" for source in audit.unfinished),
+        f"Audited: {joined(found or ['nothing'])}",
+        _unknown(audit.models),
+        *(f"UNFINISHED: {source.progress} in {source.path.name}" for source in audit.unfinished),
         _distinct(audit.sessions, _machine),
         ", ".join(_versions(audit.sessions, [group.name for group in groups])),
         f"{wall_time(audit.sessions)}, {_jobs(audit.sessions)}",
@@ -43,14 +45,49 @@ def wall_time(sessions: Sequence[AuditSession]) -> str:
     return total if len(known) == 1 else f"{total} (sum of {len(known)} runs)"
 
 
+def clock(seconds: float) -> str:
+    """A time as `45 s`, `27 min 10 s` or `1 h 2 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+
+
+def cost(models: Sequence[AuditedModel]) -> list[str]:
+    """Sentences on time and memory, as far as they were taken down."""
+    lines = []
+    if times := {model.name: model.row.seconds for model in models if model.row.seconds}:
+        slowest = max(times, key=lambda name: times[name])
+        lines.append(
+            f"Time of a model, building included: median {median(times.values()):.1f} s, at most "
+            f"{times[slowest]:.1f} s ({slowest}); {clock(sum(times.values()))} over all models."
+        )
+    if peaks := [model.row.peak_bytes for model in models if model.row.peak_bytes]:
+        lines.append(f"Peak memory of the largest auditing process: {max(peaks) / 2**30:.1f} GiB.")
+    return lines
+
+
 def _library(group: Group, audit: CatalogAudit) -> str:
+    if group.name == OTHER:
+        return (
+            f"{group.proven} of {counted(len(group.models), 'other model')} proven{_absent(group)}"
+        )
     version = audit.sessions[-1].environment.get(group.name)
     name = group.name if version in (None, "unknown") else f"{group.name} {version}"
-    return f"{group.proven} of {counted(len(group.models), 'model')} of {name} proven"
+    return (
+        f"{group.proven} of {counted(len(group.models), 'model')} of {name} proven{_absent(group)}"
+    )
 
 
-def _unfinished(source: Source) -> str:
-    return f"{len(source.rows)} of {source.asked} in {source.path.name}"
+def _absent(group: Group) -> str:
+    absent = sum(not model.audited for model in group.models)
+    return f" ({absent} could not be audited)" if absent else ""
+
+
+def _unknown(models: Sequence[AuditedModel]) -> str:
+    count = sum(not model.exists for model in models)
+    return f"{counted(count, 'name')} asked for that no model has" if count else ""
 
 
 def _machine(environment: Any) -> str:

@@ -49,21 +49,23 @@ def reused(models: Sequence[AuditedModel]) -> Table:
     rows = [_reused_row(model) for model in models if model.audited and model.row.reused]
     return Table(
         header=(
-            *("model", "parameters used again", "last used in block"),
+            *("model", "parameters used again", "frozen with block", "last used in block"),
             *("backward nodes through later uses, at most", "at level"),
         ),
         rows=tuple(rows),
-        note="They freeze with the block that uses them first, and are constants in the later ones. The share is of "
+        note="They are frozen with the block named, and are constants in the later ones. The share is of "
         "the nodes of the whole backward pass at the cut where it is largest.",
     )
 
 
 def _reused_row(model: AuditedModel) -> tuple[str, ...]:
     found = model.row.reused or {}
+    with_ = model.row.frozen_with or {}
     most = model.ours.reused_share if model.ours else None
     return (
         model.name,
         listing([*found], NAMED),
+        listing([*dict.fromkeys(with_[name] for name in found if name in with_)], NAMED) or NONE,
         listing([*dict.fromkeys(found.values())], NAMED),
         share(most[0]) if most else NONE,
         f"{most[1]} of {len(model.row.blocks)}" if most and most[0] else NONE,

@@ -1,17 +1,19 @@
 """The whole report on a catalog as one Markdown file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
+from reports.catalog import blocks_figure, truncation_figure
 from reports.catalog.collection import CatalogAudit
 from reports.catalog.comparison import comparison_table, remarks
-from reports.catalog.cost import cost
-from reports.catalog.families import family_table
-from reports.catalog.figures import plates
 from reports.catalog.group import Group
-from reports.catalog.heading import first_line
+from reports.catalog.heading import cost, first_line
 from reports.catalog.lists import COARSE, coarse, reused, traced_on_real, unproven, unused
+from reports.catalog.model import AuditedModel
+from reports.catalog.summary import family_table
 from reports.catalog.words import part
 from reports.display import Table
+from reports.figures import Plate
 from reports.summary import escaped, table
 from reports.text import counted, listing
 
@@ -27,6 +29,22 @@ def readme(audit: CatalogAudit) -> str:
     for title, lines in _sections(audit):
         parts += [f"## {title}", "", *lines, ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def plates(models: Sequence[AuditedModel]) -> dict[str, Plate]:
+    """Figures by name, as far as there is something to show."""
+    found = {}
+    if any(model.ours for model in models):
+        found["truncation"] = Plate(
+            name="truncation",
+            caption=truncation_figure.caption(models),
+            draw=partial(truncation_figure.draw, models),
+        )
+    if any(model.row.largest_flops_share is not None for model in models if model.audited):
+        found["blocks"] = Plate(
+            name="blocks", caption=blocks_figure.CAPTION, draw=partial(blocks_figure.draw, models)
+        )
+    return found
 
 
 def _sections(audit: CatalogAudit) -> Iterator[tuple[str, list[str]]]:

@@ -1,11 +1,12 @@
-"""The audit by family in a table short enough for the project's README."""
+"""The audit by family: all of them in one table, and a table short enough for the project's README."""
 
 from collections.abc import Iterator, Sequence
 
 from reports.catalog.collection import CatalogAudit
 from reports.catalog.group import Group, families, kinds, largest_first, libraries, together
 from reports.catalog.heading import first_line
-from reports.catalog.words import part, share, span
+from reports.catalog.model import OTHER, AuditedModel
+from reports.catalog.words import part, share
 from reports.display import NONE, Table
 from reports.summary import table
 from reports.text import counted, listing
@@ -17,9 +18,18 @@ KINDS = 6
 NAMED = 4
 """Families that are named in a row on several."""
 NOTE = (
-    "Blocks: fewest to most. FLOPs: share of the forward pass in a model's largest block. Baseline: "
-    "leaf modules frozen in the order of registration, as other tools do; models whose backward pass it stops at "
-    "every cut tried."
+    "Blocks: fewest to most. FLOPs: share of the forward pass in a model's largest block. Baseline: leaf modules "
+    "frozen in the order of registration, as Composer does; models whose backward pass it stops exactly at every "
+    "cut tried."
+)
+FAMILY_HEADER = (
+    *("library", "family", "models", "proven", "blocks", "largest block's FLOPs, at most"),
+    *("stages", "baseline stops"),
+)
+FAMILY_NOTE = (
+    "Blocks and stages: fewest to most; a model of one resolution has no stages besides its blocks. FLOPs: share of "
+    "the forward pass in the largest block, of the model where that is largest. Baseline: models that it stops at "
+    "every cut, of those that it was tried on."
 )
 
 
@@ -31,7 +41,7 @@ def short_summary(audit: CatalogAudit) -> str:
 def summary_table(audit: CatalogAudit) -> Table:
     """Libraries in all, then in parts: families by what the baseline does, the largest ones, kinds."""
     rows = [row for library in libraries(audit.models) for row in _library(library)]
-    header = ("models of", "proven", "blocks", "largest block's FLOPs", "baseline stops")
+    header = ("models", "proven", "blocks", "largest block's FLOPs", "baseline stops")
     return Table(header=header, rows=tuple(rows), note=NOTE)
 
 
@@ -46,6 +56,9 @@ def _library(library: Group) -> Iterator[tuple[str, ...]]:
             )
         return
     found = largest_first(families(library.models))
+    if library.name == OTHER:  # each of them is its own family
+        yield _row(OTHER, library)
+        return
     yield _row(f"{library.name}, {counted(len(found), 'family', 'families')}", library)
     if len(found) > LARGEST:
         yield from _by_baseline(library.name, found)
@@ -79,3 +92,38 @@ def _row(name: str, group: Group) -> tuple[str, ...]:
         f"median {share(group.typical_share)}, at most {share(max(shares))}" if shares else NONE,
         part(group.baseline_holds, group.baseline_tried),
     )
+
+
+def family_table(models: Sequence[AuditedModel]) -> Table:
+    """A row for every family of every library."""
+    return Table(
+        header=FAMILY_HEADER,
+        rows=tuple(_family_rows(models)),
+        note=FAMILY_NOTE,
+    )
+
+
+def _family_rows(models: Sequence[AuditedModel]) -> Iterator[tuple[str, ...]]:
+    for library in libraries(models):
+        for family in families(library.models):
+            yield (library.name, *_cells(family))
+
+
+def _cells(family: Group) -> tuple[str, ...]:
+    return (
+        family.name,
+        str(len(family.models)),
+        f"{family.proven} of {len(family.models)}",
+        span(family.block_counts),
+        share(max(family.flops_shares, default=None)),
+        span(family.stage_counts),
+        part(family.baseline_holds, family.baseline_tried),
+    )
+
+
+def span(values: Sequence[int]) -> str:
+    """Smallest and largest as `4 to 12`, or the one there is."""
+    if not values:
+        return NONE
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from reports.catalog.collection import CatalogAudit, load
 from reports.catalog.columns import catalog_frame
-from reports.catalog.figures import plates
-from reports.catalog.readme import readme
+from reports.catalog.readme import plates, readme
 from reports.catalog.summary import short_summary
 from reports.style import LIGHT, rendered
 

@@ -1,6 +1,8 @@
 """`audit --catalog`: a file of rows, what is printed, and what happens when it is stopped in the middle."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -8,11 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from freezeout.catalog.file import CatalogFile, read
+from freezeout.catalog.file import CatalogFile, encode, read
 from freezeout.catalog.records import AuditSession, ModelRow
 from freezeout.cli import main
+from freezeout.commands.audit_catalog import EPILOG
+from freezeout.perf import environment
+from reports.__main__ import main as report
 
 ROOT = Path(__file__).parents[2]
+COMMIT = "0123456789ab"
+"""Of code without changes, whatever the tests are run from."""
+COMMITTED = f"""
+import sys
+from freezeout.perf import environment
+environment._git_commit = lambda: {COMMIT!r}
+from freezeout.cli import main
+sys.exit(main())
+"""
 TOYS = """
 import os, signal, time
 import torch
@@ -35,6 +49,15 @@ class Tokens(nn.Module):
         x = self.embed(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         return self.head(self.blocks(x)[:, 0])
+
+class Tied(nn.Module):
+    input_shape, num_classes = (3, 4, 4), 2
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), *(nn.Linear(48, 48) for _ in range(4)))
+        self.head = nn.Linear(48, 2)
+    def forward(self, x):
+        return self.head(self.layers(x) @ self.layers[1].weight)
 
 def broken():
     raise RuntimeError("is\\nbroken")
@@ -71,6 +94,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "toys.py").write_text(TOYS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(environment, "_git_commit", lambda: COMMIT)
     return tmp_path
 
 
@@ -117,8 +141,30 @@ def test_a_catalog_of_own_models_is_audited_into_a_file(cli, place):
     )
     assert any(line.startswith("time ") and " memory " in line for line in lines)
     assert "not audited: toys:crashing, toys:broken" in lines
-    assert lines[-1] == (
-        f"for the report: python -m reports catalog {out} --out {out.with_suffix('')}"
+    told, _, command = lines[-1].partition(": ")
+    assert told == "for the report"
+    run_report(command, out.with_name("c-report"))
+
+
+def run_report(command, folder):
+    """Run the command as it is printed; it must write to the folder."""
+    *python, first = shlex.split(command)[:3]
+    assert (python, first) == (["python", "-m"], "reports")
+    assert report(shlex.split(command)[3:]) == 0
+    assert (folder / "summary.md").exists()
+
+
+def test_the_help_names_a_command_that_reports(cli, place):
+    out = place / "a b.jsonl"
+    code, _, err = cli("--catalog", listed(place, "Chain"), "--jobs", 1, "--out", out)
+    assert code == 0, err
+    (command,) = re.findall(r"python -m reports .*", EPILOG)
+    folder = place / "c d"
+    assert "FILE" in command
+    assert "DIR" in command
+    run_report(
+        command.replace("FILE", shlex.quote(str(out))).replace("DIR", shlex.quote(str(folder))),
+        folder,
     )
 
 
@@ -143,7 +189,7 @@ def test_what_is_proven_is_not_audited_again(cli, place):
 
 def test_a_stopped_audit_loses_nothing_and_is_gone_on_with(cli, place, monkeypatch):
     models, out = listed(place, "Chain", "slow", "Tokens"), place / "c.jsonl"
-    command = [sys.executable, "-m", "freezeout", "audit", "--catalog", models, "--jobs", "1"]
+    command = [sys.executable, "-c", COMMITTED, "audit", "--catalog", models, "--jobs", "1"]
     with subprocess.Popen(
         [*map(str, command), "--out", str(out)], stderr=subprocess.PIPE, text=True
     ) as audit:
@@ -170,6 +216,78 @@ def test_a_stopped_audit_loses_nothing_and_is_gone_on_with(cli, place, monkeypat
     assert "3 models: 3 proven" in printed
     rows = [each for each in read(out).records if isinstance(each, ModelRow)]
     assert [each.name for each in rows] == ["toys:Chain", "toys:slow", "toys:Tokens"]
+
+
+def test_code_with_changes_takes_nothing_over_and_says_so(cli, place, monkeypatch):
+    arguments = ("--catalog", listed(place, "Chain"), "--jobs", 1, "--out", place / "c.jsonl")
+    monkeypatch.setattr(environment, "_git_commit", lambda: f"{COMMIT}+changes")
+    assert cli(*arguments)[0] == 0
+    code, printed, err = cli(*arguments, "--resume")
+    assert code == 0, err
+    assert printed.splitlines()[0] == (
+        f"no model is taken over from {place / 'c.jsonl'}: this code has changes that are not committed"
+    )
+    assert read(place / "c.jsonl").records[-1].done == 1
+
+
+@pytest.mark.parametrize("others", [["other.txt"], ["list.txt", "--models", "toys:C*"]])
+def test_a_file_of_other_models_is_not_gone_on_with(cli, place, others):
+    listed(place, "Chain").rename(place / "other.txt")
+    listed(place, "Chain", "Tokens")
+    (place / "c.jsonl").write_text(f"{encode(session(models_glob='toys:*'))}\n")
+    before = (place / "c.jsonl").read_bytes()
+    code, out, err = cli("--catalog", *others, "--out", "c.jsonl", "--resume")
+    assert code == 2
+    assert out == ""
+    assert err == (
+        "error: c.jsonl is of `--catalog list.txt --models 'toys:*'`: "
+        "ask for the same, or name another file with --out.\n"
+    )
+    assert (place / "c.jsonl").read_bytes() == before
+
+
+def session(**changes):
+    values = {
+        "catalog": "list.txt",
+        "models_glob": None,
+        "asked": 2,
+        "cuts": "first",
+        "jobs": 1,
+        "command": "",
+        "environment": {},
+        "started": "",
+    }
+    return AuditSession(**{**values, **changes})
+
+
+def test_the_jobs_are_the_cores_but_no_more_than_memory_is_for(monkeypatch):
+    from freezeout.commands import audit_catalog
+
+    monkeypatch.setattr(audit_catalog, "cores", lambda: 64)
+    assert audit_catalog._jobs(None) == 3
+    assert audit_catalog._jobs(16) == 16
+    monkeypatch.setattr(audit_catalog, "cores", lambda: 2)
+    assert audit_catalog._jobs(None) == 2
+
+
+def test_a_list_that_is_called_as_a_library_has_a_file_of_its_own(cli, place):
+    listed(place, "Chain").rename(place / "timm.txt")
+    (place / "timm.txt").write_text(f"\ufeff{(place / 'timm.txt').read_text()}", encoding="utf-8")
+    code, _, err = cli("--catalog", "timm.txt", "--jobs", 1)
+    assert code == 0, err
+    assert [each.name for each in (place / "results").glob("*.jsonl")] == ["catalog_timm.txt.jsonl"]
+
+
+@pytest.mark.usefixtures("place")
+def test_one_model_tells_what_runs_through_parameters_that_are_used_again(cli):
+    code, printed, err = cli("toys:Tied", "--levels", "all")
+    assert code == 0, err
+    (line,) = re.findall(r"Operations that use them so, at most: .*", printed)
+    share = re.fullmatch(r".*: (\d+) of (\d+) backward nodes \((\d+)%\), at level \d\.", line)
+    count, nodes, percent = map(int, share.groups())
+    assert 0 < count < nodes
+    assert percent == round(100 * count / nodes)
+    assert "Operations that use" not in cli("toys:Chain")[1]
 
 
 def test_an_audit_that_another_one_is_at_is_refused(cli, place):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from freezeout.catalog.conduct import Conductor, Limits, Task, resident_bytes
+from freezeout.catalog.conduct import MOST_JOBS, Conductor, Limits, Task, resident_bytes
 
 GIB = 2**30
 ROOT = Path(__file__).parents[2]
@@ -24,6 +24,14 @@ from freezeout.catalog.worker import prepare, serve
 def audit(name, baseline):
     what, _, value = name.partition(" ")
     print("to nowhere")
+    if what == "ask":
+        try:
+            input()
+        except EOFError:
+            value = "nobody answers"
+        os._exit(0 if value == "nobody answers" else 1)
+    if what == "say":
+        print(value, file=sys.stderr, flush=True)
     warnings.warn("to nowhere, too")
     if what == "die":
         print("before the end", file=sys.stderr, flush=True)
@@ -43,7 +51,7 @@ def audit(name, baseline):
     notes = (str(os.getpid()), str(baseline), os.environ["OMP_NUM_THREADS"])
     return ModelRow(name=name, family="unknown to it", verdict="PROVEN", notes=notes)
 
-serve(audit, prepare())
+serve(audit, *prepare())
 """.replace("ROOT", str(ROOT))
 COMMAND = [sys.executable, "-W", "ignore", "-c", WORKER]
 
@@ -110,6 +118,24 @@ def test_a_process_that_dies_costs_its_model_alone(model, reason):
     assert {row.verdict for row in rows.values()} == {"PROVEN"}
 
 
+def test_a_model_that_asks_its_user_gets_no_answer_and_takes_no_request():
+    rows = rows_of("ask", "a", limits=limits(time_s=10))
+    assert rows["ask"].reason == "its process ended with exit code 0"
+    assert rows["a"].verdict == "PROVEN"
+
+
+def test_what_an_earlier_model_said_is_not_told_of_a_later_one():
+    rows = rows_of("say one", "exit 3", "say two", "exit 4")
+    assert rows["exit 3"].reason == "its process ended with exit code 3"
+    assert rows["exit 4"].reason == "its process ended with exit code 4"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is taken over from a parent")
+def test_the_memory_of_a_process_is_its_own():
+    hog = b"x" * (GIB // 2)
+    assert rows_of("a")["a"].peak_bytes < len(hog) // 2
+
+
 def test_a_model_that_takes_too_long_is_not_audited():
     rows = rows_of("sleep 60", limits=limits(time_s=0.5))
     assert rows["sleep 60"].verdict == "NOT AUDITED"
@@ -145,6 +171,10 @@ def test_the_memory_of_all_processes_is_looked_at():
 @pytest.mark.parametrize(("jobs", "gib"), [(1, 7.5), (2, 7.5), (3, 7.5), (4, 8), (16, 20)])
 def test_the_memory_is_enough_for_every_job_and_one_large_model(jobs, gib):
     assert Limits.of(jobs).memory_bytes == gib * GIB
+
+
+def test_the_most_jobs_by_default_stay_below_8_gib():
+    assert Limits.of(MOST_JOBS).memory_bytes < 8 * GIB <= Limits.of(MOST_JOBS + 1).memory_bytes
 
 
 def test_who_stops_early_stops_the_processes():

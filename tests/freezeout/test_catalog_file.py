@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,14 @@ from freezeout.catalog.file import CatalogFile, decode, encode, read
 from freezeout.catalog.records import AuditSession, BlockSummary, Cut, LeafRule, ModelRow
 from freezeout.perf.results import ResultsError
 
-VERSIONS = {"torch": "2.15.0", "timm": "1", "torchvision": "1", "freezeout": "0", "git_commit": "a"}
+VERSIONS = {
+    "torch": "2.15.0",
+    "timm": "1",
+    "torchvision": "1",
+    "freezeout": "0",
+    "python": "3.12.1",
+    "git_commit": "a",
+}
 SESSION = AuditSession(
     catalog="timm",
     models_glob="vit_*",
@@ -41,6 +49,7 @@ ROW = ModelRow(
     blocks=(BlockSummary(name="a", parameters=6, forward_flops=10),),
     stages=("a", "b"),
     reused={"a.weight": "b"},
+    frozen_with={"a.weight": "a"},
     cuts=(CUT, replace(CUT, level=2)),
     leaf_rule=LeafRule(layers=4, outside_parameters=2, cuts=(CUT,)),
     seconds=1.25,
@@ -80,6 +89,9 @@ def test_nan_is_refused_by_the_writer_and_by_the_reader():
         ('{"schema": 1, "kind": "curve"}', "known are session and model"),
         ('{"schema": 1, "kind": "model", "name": "a"}', "no complete `model`"),
         (encode(ROW).replace('"layers"', '"leaves"'), "no complete `model`"),
+        (encode(ROW).replace('"timm:vit"', "7"), "no complete `model` record .its name is 7"),
+        (encode(ROW).replace('"PROVEN"', '"MAYBE"'), "its verdict is 'MAYBE'"),
+        (encode(ROW).replace('"PROVEN"', '["PROVEN"]'), "its verdict is"),
         (encode(ROW).replace('"verdict"', '"judgement"'), "no complete `model`"),
     ],
 )
@@ -118,7 +130,22 @@ def test_rows_of_other_versions_or_another_commit_are_not_taken_over(tmp_path):
     assert list(contents.rows(VERSIONS)) == ["timm:vit"]
     assert list(contents.rows({**VERSIONS, "cores": 64})) == ["timm:vit"]
     assert list(contents.rows(other.environment)) == ["own:make"]
-    assert list(contents.rows({**VERSIONS, "timm": "2"})) == []
+    for key in VERSIONS:
+        assert list(contents.rows({**VERSIONS, key: "other"})) == []
+
+
+def test_rows_of_code_with_changes_are_not_taken_over_even_by_the_same_commit_with_changes(
+    tmp_path,
+):
+    path = tmp_path / "c.jsonl"
+    changed = replace(SESSION, environment={**VERSIONS, "git_commit": "a+changes"})
+    with CatalogFile(path) as file:
+        for record in (changed, ROW):
+            file.append(record)
+    contents = read(path)
+    assert list(contents.rows(VERSIONS)) == []
+    assert list(contents.rows(changed.environment)) == []
+    assert list(contents.rows()) == ["timm:vit"]
 
 
 def test_an_existing_file_is_refused_unless_it_is_to_be_resumed(tmp_path):
@@ -182,6 +209,17 @@ def test_a_place_that_cannot_be_written_is_named_at_once(tmp_path):
     with (
         pytest.raises(ResultsError, match="cannot write"),
         CatalogFile(tmp_path / "file" / "c.jsonl"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a folder that nobody can write to is in /proc")
+def test_a_folder_that_cannot_be_written_is_not_called_another_audit():
+    with (
+        pytest.raises(
+            ResultsError, match=r"cannot write catalog file /proc/x\.jsonl: No such file"
+        ),
+        CatalogFile(Path("/proc/x.jsonl")),
     ):
         pass
 

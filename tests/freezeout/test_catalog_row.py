@@ -100,7 +100,7 @@ def test_a_chain_is_proven_in_every_respect():
     assert row.leaf_rule.layers == 10
     assert [cut.level for cut in row.leaf_rule.cuts] == [1, 2, 5, 8, 9]
     assert row.notes == row.unused == ()
-    assert row.reused == {}
+    assert row.reused == row.frozen_with == {}
     assert 0 < row.seconds < 60
 
 
@@ -129,6 +129,7 @@ def test_a_reused_parameter_is_listed_with_what_passes_through_its_later_use():
     row = model_row(made(Tied)[0], "own")
     assert row.verdict == "PROVEN"
     assert row.reused == {"layers.0.weight": "scale"}
+    assert row.frozen_with == {"layers.0.weight": "layers.0"}
     assert row.cuts[-1].nodes_through_reused > 0
 
 
@@ -155,7 +156,38 @@ def test_one_block_proves_nothing():
     row = model_row(made(lambda: nn.Linear(6, 2))[0], "own")
     assert row.verdict == "NOT PROVEN"
     assert row.reason == "there is one block, so nothing can be frozen"
-    assert "1 blocks" in row.notes[0]
+    assert row.notes[0] == "1 block: its modules give no finer cut"
+
+
+class Drawing(nn.Linear):
+    """Draws, in train mode or not, and counts in a buffer."""
+
+    def __init__(self):
+        super().__init__(6, 6)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x):
+        self.count += 1
+        return super().forward(x) + torch.rand(6, device=x.device)
+
+
+def test_what_still_draws_or_changes_in_the_frozen_half_is_noted_and_decides_nothing():
+    layers = [Drawing(), *(nn.Linear(6, 6) for _ in range(3)), Drawing(), nn.Linear(6, 2)]
+    row = model_row(made(lambda: nn.Sequential(*layers))[0], "own")
+    assert row.verdict == "PROVEN"
+    assert row.notes == ("in the frozen half still random: 0; still changing: 0.count",)
+
+
+def test_a_check_of_the_frozen_half_that_fails_is_noted(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(row_module, "check_determinism", fail)
+    row = model_row(made(chain)[0], "own")
+    assert row.verdict == "PROVEN"
+    assert row.notes == (
+        "whether the frozen half still draws or changes anything is unknown: RuntimeError: out of order",
+    )
 
 
 def test_most_of_the_work_in_one_layer_is_noted():

@@ -54,14 +54,14 @@ list(LocalEngine().run([job], at_once=1))
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """A package `freezeout` whose command line is that of `STAND_IN`, with the sweep's own child module."""
+    """A package `freezeout` whose command line is that of `STAND_IN`, with the sweep's own child modules."""
     package = tmp_path / "place" / "freezeout"
     (package / "train" / "sweep").mkdir(parents=True)
     for each in (package, package / "train", package / "train" / "sweep"):
         (each / "__init__.py").touch()
     (package / "__main__.py").write_text(f"{STAND_IN}\nmain()\n")
-    child = ROOT / "freezeout" / "train" / "sweep" / "child.py"
-    (package / "train" / "sweep" / "child.py").write_text(child.read_text())
+    for own in ("train/sweep/child.py", "children.py"):
+        (package / own).write_text((ROOT / "freezeout" / own).read_text())
     monkeypatch.chdir(package.parent)
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
 

@@ -82,7 +82,7 @@ ROWS = (
 )
 
 
-def make_session(catalog="timm", asked=5, **changes):
+def make_session(catalog="timm", asked=3, **changes):
     """A run as it closes: it took a minute and forty seconds."""
     values = {
         "catalog": catalog,

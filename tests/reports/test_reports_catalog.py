@@ -1,20 +1,28 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from freezeout import runs
 from freezeout.perf.results import ResultsError
+from models import create
+from models.request import UnknownModelError
 from reports.catalog.collection import collect, source
 from reports.catalog.columns import catalog_frame
 from reports.catalog.comparison import BASELINE, OURS, comparison_table, remarks
-from reports.catalog.families import family_table
 from reports.catalog.heading import first_line, wall_time
 from reports.catalog.lists import coarse, reused, traced_on_real, unproven, unused
-from reports.catalog.model import AuditedModel
+from reports.catalog.model import (
+    FEWEST_BLOCKS,
+    LARGEST_SHARE,
+    POSITIONS,
+    AuditedModel,
+    Truncation,
+)
 from reports.catalog.readme import LONG, readme
-from reports.catalog.summary import short_summary, summary_table
-from reports.catalog.truncation import POSITIONS, Truncation
+from reports.catalog.summary import family_table, short_summary, summary_table
 from tests.reports.catalog_rows import (
     ENVIRONMENT,
     LEVELS,
@@ -82,14 +90,36 @@ def test_without_a_baseline_there_is_no_row_for_it_and_that_is_said():
     assert "The baseline was not tried." in remarks(found)
 
 
-def test_remarks_say_why_the_baseline_fails_and_what_it_never_freezes():
+def test_remarks_say_what_the_models_that_the_baseline_fails_on_have():
     said = " ".join(remarks(models(*ROWS)))
     assert "Ours at every cut: 4 of 4 (100.0 %)." in said
     assert "The baseline at every cut: 2 of 4 (50.0 %)." in said
-    assert "at 8 of its 20 cuts: a frozen parameter is first used behind an active one in 8" in said
-    assert "gets a gradient" not in said
+    assert "Of the 2 models that it does not stop exactly at every cut, 1 (50.0 %) have" in said
+    assert "1 (50.0 %) have none, and fail by the order of their leaf modules alone" in said
+    assert said.count("mosaicml/composer") == 1
+    assert "the frozen weights get no gradient and no step" in said
     assert "Not audited, and so counted for neither rule: 1 model." in said
     assert "in 1 of 4 (25.0 %), most in timm:resnet50 (10.0 % of its parameters)" in said
+
+
+def test_nothing_is_said_of_failures_where_there_is_none():
+    said = " ".join(remarks(models(ROWS[0])))
+    assert "does not stop" not in said
+    assert "ours 100.0 %, baseline 100.0 %, median over 1 model." in said
+
+
+def test_what_remains_of_the_backward_pass_is_a_share_of_our_first_cut():
+    nodes = [100, 80, 40, 20, 10]
+    cuts = [make_cut(level, backward_nodes=n) for level, n in zip(LEVELS, nodes, strict=True)]
+    row = make_row("timm:a", cuts=tuple(cuts))
+    cut = make_cut(20, stopped=False, backward_nodes=90)
+    behind = replace(row.leaf_rule, cuts=(cut,))
+    rows = [replace(row, leaf_rule=behind), ROWS[0], make_row("timm:b", leaf_rule=None)]
+    assert AuditedModel(rows[0]).backward_left == (0.4, 0.9)
+    assert AuditedModel(rows[2]).backward_left is None
+    said = " ".join(remarks(models(*rows)))
+    assert "ours 70.0 %, baseline 95.0 %, median over 2 models" in said
+    assert "(ours 40.0 %, baseline 90.0 % over the 1 that the baseline does not stop" in said
 
 
 def test_a_model_without_a_level_to_cut_at_is_named():
@@ -164,14 +194,19 @@ def test_reused_parameters_stand_with_the_largest_share_of_the_backward_pass():
         make_cut(4, backward_nodes=80, nodes_through_reused=10),
         make_cut(7, backward_nodes=40, nodes_through_reused=10),
     )
-    row = make_row("timm:x", cuts=cuts, reused={"table": "blocks.7", "bias": "blocks.7"})
+    row = make_row(
+        "timm:x",
+        cuts=cuts,
+        reused={"table": "blocks.7", "bias": "blocks.7"},
+        frozen_with={"table": "blocks.0", "bias": "blocks.1"},
+    )
     (cells,) = reused(models(row, *ROWS)).rows
-    assert cells == ("timm:x", "table, bias", "blocks.7", "25.0 %", "7 of 8")
+    assert cells == ("timm:x", "table, bias", "blocks.0, blocks.1", "blocks.7", "25.0 %", "7 of 8")
 
 
 def test_later_uses_that_cost_nothing_have_no_level():
     (cells,) = reused(models(make_row("timm:x", reused={"table": "blocks.7"}))).rows
-    assert cells[-2:] == ("0.0 %", "–")
+    assert cells[2:] == ("–", "blocks.7", "0.0 %", "–")  # an older file does not say of the second
 
 
 def test_unused_parameters_and_real_tensors_are_listed():
@@ -189,7 +224,8 @@ def test_unused_parameters_and_real_tensors_are_listed():
 def test_the_first_line_is_the_whole_claim():
     line = first_line(audited())
     for part in (
-        "3 of 3 models of timm 1.0.31 proven and 1 of 2 models of torchvision 0.30.0 proven",
+        "3 of 3 models of timm 1.0.31 proven and 1 of 2 models of torchvision 0.30.0 proven "
+        "(1 could not be audited)",
         "Example CPU @ 2.00GHz, 2 cores",
         "torch 2.15.0, python 3.11.7, freezeout 0.1.0, git commit 0123abc",
         "1 min 40 s of wall time, 2 jobs",
@@ -200,6 +236,31 @@ def test_the_first_line_is_the_whole_claim():
     assert "\n" not in line
     assert "UNFINISHED" not in line
     assert readme(audited()).splitlines()[0] == line
+
+
+def test_names_that_no_model_has_count_for_no_library():
+    with pytest.raises(UnknownModelError) as unknown:
+        create("resnet_of_nobody")
+    rows = [
+        not_audited("timm:nope", reason=str(unknown.value)),
+        make_row("package.module:factory"),
+        ROWS[0],
+    ]
+    audit = audited(rows, whole_run(make_session("list.txt", 3)))
+    assert first_line(audit).startswith(
+        "Audited: 1 of 1 model of timm 1.0.31 proven and 1 of 1 other model proven; "
+        "1 name asked for that no model has; "
+    )
+    assert unproven(audit.models).rows[0][1] == "timm:nope"
+    assert not any("nope" in row for row in family_table(audit.models).rows)
+    assert list(by_name(summary_table(audit)))[-1] == "other models"
+    nothing = audited(rows[:1])
+    assert first_line(nothing).startswith("Audited: nothing; 1 name asked for")
+    assert "timm:nope" in readme(nothing)
+
+
+def test_the_marks_are_those_that_the_blocks_are_made_by():
+    assert (FEWEST_BLOCKS, LARGEST_SHARE) == (runs.FEWEST_BLOCKS, runs.MOST_OF_A_BLOCK)
 
 
 def test_the_time_of_a_resumed_run_is_a_sum_and_says_so():
@@ -226,6 +287,34 @@ def test_a_run_that_still_goes_on_is_unfinished():
 def test_a_run_that_was_stopped_in_an_orderly_way_is_unfinished_too():
     audit = audited(ROWS[:2], whole_run(make_session(asked=9, done=2)))
     assert "UNFINISHED: 2 of 9 in timm.jsonl" in first_line(audit)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([("timm", None, 3)], None),
+        ([("timm", None, 4)], "3 of 4"),
+        ([("timm", None, 3), ("torchvision", None, 2)], None),
+        ([("timm", None, 3), ("torchvision", None, 120)], "2 of 120"),
+        ([("timm", None, 9), ("torchvision", None, 8)], "3 of 9 and 2 of 8"),
+        ([("timm", "resnet*", 2), ("timm", None, 3)], None),
+        ([("timm", "timm:resnet*", 3), ("timm", None, 3)], "2 of 3"),
+        ([("names.txt", None, 5)], None),
+        ([("names.txt", "*resnet18", 3)], "2 of 3"),
+    ],
+)
+def test_a_file_is_complete_when_all_is_there_that_was_asked_for(asked, told):
+    """Of each catalog and pattern: they may overlap, and going on with one asks for the same again."""
+    sessions = [
+        make_session(catalog, count, models_glob=pattern, started=f"2026-11-23T0{hour}")
+        for hour in (1, 2)
+        for catalog, pattern, count in asked
+    ]
+    rows = {0: ROWS[:1], len(sessions) - 1: ROWS[1:]}
+    audit = resumed(*((s, rows.get(i, ROWS[1:2])) for i, s in enumerate(sessions)))
+    first = first_line(audit)
+    assert ("UNFINISHED" in first) == (told is not None)
+    assert told is None or f"UNFINISHED: {told} in timm.jsonl" in first
 
 
 def test_different_machines_and_commits_are_all_named():
@@ -271,7 +360,7 @@ def test_a_run_whose_rows_were_all_made_again_does_not_count():
 
 
 def test_a_file_without_a_model_or_a_run_is_refused():
-    with pytest.raises(ResultsError, match="no model yet \\(unfinished: 0 of 5\\)"):
+    with pytest.raises(ResultsError, match="no model yet \\(unfinished: 0 of 3\\)"):
         source(PATH, [opening(make_session())])
     with pytest.raises(ResultsError, match="no session line"):
         source(PATH, ROWS)
@@ -351,7 +440,7 @@ def test_the_summary_is_short_and_loses_no_model():
         row for name, row in rows.items() if name.startswith(("torchvision k", "torchvision:"))
     ]
     assert sum(int(row["proven"].split()[0]) for row in kinds) == 9
-    assert rows["other models, 1 family"]["proven"] == "1 of 1"
+    assert rows["other models"]["proven"] == "1 of 1"
 
 
 def test_a_summary_of_few_families_is_not_split_by_what_the_baseline_does():
@@ -373,7 +462,7 @@ def test_the_frame_has_a_row_for_every_model_and_every_figure():
     assert resnet["blocks"] == 8
     assert resnet["stages"] == 4
     assert resnet["largest_flops_share_percent"] == 12.5
-    assert resnet["levels"] == "1 2 4 6 7"
+    assert resnet["levels"] == "[1, 2, 4, 6, 7]"
     assert resnet["stopped_at_every_cut"]
     assert not resnet["baseline_stopped_at_every_cut"]
     assert resnet["baseline_cuts_stopped"] == 2
@@ -396,9 +485,13 @@ def test_what_is_not_known_stays_empty_and_whole_numbers_stay_whole(tmp_path):
 
 def test_reused_parameters_are_in_the_frame_with_their_share():
     cuts = (make_cut(1, nodes_through_reused=20),)
-    row = make_row("timm:x", cuts=cuts, reused={"table": "blocks.7"})
-    cells = catalog_frame(models(replace(row, unused=("a", "b")))).iloc[0]
-    assert cells["reused_names"] == "table"
+    row = make_row(
+        "timm:x", cuts=cuts, reused={"table": "blocks.7"}, frozen_with={"table": "blocks.0"}
+    )
+    cells = catalog_frame(models(replace(row, unused=("a b", "ä; c")))).iloc[0]
+    assert cells["reused_names"] == '["table"]'
+    assert cells["reused_frozen_with"] == '["blocks.0"]'
+    assert cells["reused_last_in"] == '["blocks.7"]'
     assert cells["nodes_through_reused_percent"] == 20.0
     assert cells["nodes_through_reused_level"] == 1
-    assert cells["unused_names"] == "a b"
+    assert json.loads(cells["unused_names"]) == ["a b", "ä; c"]

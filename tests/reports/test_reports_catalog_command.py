@@ -48,15 +48,22 @@ def test_the_command_writes_everything_without_torch(tmp_path):
 
 def test_what_was_read_is_what_was_written(tmp_path):
     """By the report of a file against that of the rows that it holds."""
-    row = make_row("timm:x", "f", reused={"a": "blocks.7"}, unused=("b",), notes=("n",))
+    row = make_row(
+        "timm:x",
+        "f",
+        reused={"a": "blocks.7"},
+        frozen_with={"a": "blocks.2"},
+        unused=("b",),
+        notes=("n",),
+    )
     path = save(tmp_path / "timm.jsonl", [*whole_run(), *ROWS, row])
     write([path], tmp_path / "out")
     table = (tmp_path / "out" / "catalog.csv").read_text()
     assert table.count("\n") == 1 + len(ROWS) + 1
-    assert "1 2 4 6 7" in table
-    assert "5 10 20 30 35" in table
+    assert "[1, 2, 4, 6, 7]" in table
+    assert "[5, 10, 20, 30, 35]" in table
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "| timm:x | a | blocks.7 | 0.0 % | – |" in text
+    assert "| timm:x | a | blocks.2 | blocks.7 | 0.0 % | – |" in text
     assert "| timm:x | 1 | b |" in text
 
 

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reports.catalog import blocks_figure, truncation_figure
-from reports.catalog.figures import plates
 from reports.catalog.model import AuditedModel
+from reports.catalog.readme import plates
 from reports.style import DARK, LIGHT, rendered, settings
 from tests.reports.catalog_rows import (
     ROWS,
@@ -22,12 +22,12 @@ MODELS = tuple(map(AuditedModel, ROWS))
 
 
 def catalog():
-    """As many families of as uneven a size as a library has; two of three are stopped in part."""
+    """As many families of as uneven a size as a library has; the baseline stops some in part."""
     rows = [
         make_row(
             f"timm:a_family_of_some_length_{i}_{j}",
             f"a_family_of_some_length_{i}",
-            leaf_rule=make_leaf_rule(range(5) if j < i % 3 else ()),
+            leaf_rule=make_leaf_rule(range(5) if j < i % 3 or i % 7 == 1 else ()),
             blocks=make_blocks([1] * (3 + i)),
         )
         for i in range(60)
@@ -61,7 +61,8 @@ def test_bars_are_the_share_of_models_that_each_rule_stops():
     assert [bar.get_height() for bar in ours] == [100.0] * 6
     assert [bar.get_height() for bar in baseline] == [75, 50, 50, 50, 75, 50]
     said = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert all("(n = 4)" in text for text in said)
+    assert all("(n = 4)" in text for text in said[:2])
+    assert said[2:] == ["ours by family (line, tint)"]
 
 
 def test_the_filled_area_of_a_library_is_the_models_that_the_baseline_stops():
@@ -70,7 +71,7 @@ def test_the_filled_area_of_a_library_is_the_models_that_the_baseline_stops():
     (bars,) = figure.axes[1].containers
     areas = [bar.get_width() * bar.get_height() / 100 for bar in bars]
     assert areas == [1.0, 0.0]
-    assert "the baseline stops 1 of 3" in figure.axes[1].get_title(loc="left")
+    assert "the baseline stops 1 of 3 exactly, ours 3 of 3" in figure.axes[1].get_title(loc="left")
 
 
 def test_names_of_families_do_not_overlap_and_are_not_cut_off():
@@ -81,6 +82,25 @@ def test_names_of_families_do_not_overlap_and_are_not_cut_off():
     boxes = [text.get_window_extent(renderer) for text in names]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     assert all(panel.y0 <= box.y0 and box.y1 <= panel.y1 for box in boxes)
+
+
+def test_families_with_all_models_or_none_are_one_column_each():
+    figure, _ = drawn(plates(catalog())["truncation"].draw)
+    (bars,) = figure.axes[1].containers
+    heights = [bar.get_height() for bar in bars]
+    assert heights == sorted(heights, reverse=True)
+    assert heights.count(0) == 1
+    assert heights.count(100) == 1
+    none = figure.axes[1].texts[-1].get_text()
+    assert none.startswith("17 families\n")
+    assert " more" in none
+
+
+def test_no_bar_touches_the_right_frame():
+    figure, _ = drawn(plates(catalog())["blocks"].draw)
+    axes = figure.axes[0]
+    last = max(bar.get_x() + bar.get_width() for bar in axes.patches if bar.get_height())
+    assert last < axes.get_xlim()[1]
 
 
 def test_histograms_hold_every_audited_model_and_count_what_is_beyond_the_marks():
@@ -122,3 +142,9 @@ def test_without_the_baseline_there_is_only_the_panel_by_cut():
     (axes,) = figure.axes
     assert len(axes.containers) == 1
     assert "family" not in truncation_figure.caption(models)
+
+
+def test_other_models_have_no_panel_of_families():
+    models = [AuditedModel(make_row(f"package.module:net{i}")) for i in range(3)]
+    figure, _ = drawn(lambda theme: truncation_figure.draw(models, theme))
+    assert len(figure.axes) == 1
