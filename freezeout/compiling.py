@@ -7,11 +7,13 @@ warning at most. Here the limit is set to what the freeze levels need, and reach
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import torch
 from torch import nn
 from torch._dynamo import callback, config
 from torch._dynamo.exc import FailOnRecompileLimitHit
@@ -59,8 +61,9 @@ def compile_model(blocks: Blocks, *, inputs: int = 2, **options: Any) -> Compile
 def compile_blocks(blocks: Blocks, *, inputs: int = 2, **options: Any) -> Compiled:
     """Compile every block's own modules in place: less to compile at a freeze, and alike blocks share what is compiled.
 
-    A block's own modules are the outermost ones that hold parameters of no other block. What happens between them stays
-    in eager code, and so do parameters outside of them and single layers of torch's, which have nothing to fuse.
+    A block's own modules are the outermost ones that the model calls and that hold parameters of no other block. What
+    happens between them stays in eager code, and so do parameters outside of them, scripted modules, and single layers
+    of torch's, which have nothing to fuse.
     Raises torch's limits where they are too low, for the whole process, and makes it an error to reach them.
 
     Args:
@@ -72,12 +75,12 @@ def compile_blocks(blocks: Blocks, *, inputs: int = 2, **options: Any) -> Compil
         ValueError: no block has a module to compile.
     """
     names = {module: name for name, module in blocks.model.named_modules()}
-    own = {module: names[module] for block in blocks for module in _own(block)}
+    own = {module: names[module] for block in blocks for module in _own(block, blocks.called)}
     if not own:
         raise ValueError(
             f"{type(blocks.model).__name__} has no block with a module to compile by itself; use compile_model."
         )
-    alike = Counter(module.forward.__code__ for module in own)
+    alike = Counter(_code(module) for module in own)
     limit = _allow(_MODES * _STATES * max(alike.values()) * inputs)
     for module, name in own.items():
         _compile(module, name, options)
@@ -90,10 +93,18 @@ def compile_blocks(blocks: Blocks, *, inputs: int = 2, **options: Any) -> Compil
     )
 
 
-def _own(block: Block) -> Iterator[nn.Module]:
+def _code(module: nn.Module) -> object:
+    """What torch counts compilations by, as far as it is known."""
+    forward: Any = module.forward
+    while isinstance(forward, partial):
+        forward = forward.func
+    return getattr(forward, "__code__", type(module))
+
+
+def _own(block: Block, called: Set[nn.Module]) -> Iterator[nn.Module]:
     """The outermost modules that compute with this block's parameters alone, in the model's order."""
     mine = set(block.parameters)
-    fitting = [module for module in block.modules if _fits(module, mine)]
+    fitting = [m for m in block.modules if m in called and _fits(m, mine)]
     inner = {id(m) for outer in fitting for m in outer.modules() if m is not outer}
     return (module for module in fitting if id(module) not in inner)
 
@@ -104,7 +115,7 @@ def _fits(module: nn.Module, mine: set[nn.Parameter]) -> bool:
 
 
 def _can_fuse(module: nn.Module) -> bool:
-    if type(module).forward is nn.Module.forward:  # a list or dictionary of modules: never called
+    if isinstance(module, torch.jit.ScriptModule):
         return False
     return any(module.children()) or not _is_single_layer(module)
 

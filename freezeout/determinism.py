@@ -81,7 +81,7 @@ def _check(
         watch = _Watch(subject, model, frozen)
         handles = (
             register_module_forward_pre_hook(watch.enter),
-            register_module_forward_hook(watch.leave),
+            register_module_forward_hook(watch.leave, always_call=True),
         )
         try:
             with watch:  # gradients are on, as in training
@@ -119,6 +119,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.buffers: Mapping[str, Tensor] = dict(model.named_buffers())
         # By storage, so that a write through a view is seen.
         self.names = {_storage(buffer): name for name, buffer in self.buffers.items()}
+        self.storages = {n: b.untyped_storage() for n, b in self.buffers.items()}
         self.running: list[nn.Module] = []
         self.random: list[_Event] = []
         self.written: list[_Event] = []
@@ -150,10 +151,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.written.append(_Event(when, owner, name))
 
     def note_replaced(self) -> None:
-        """Note buffers that the model has bound anew, at an unknown time: only held modules are blamed for it."""
+        """Note buffers, or their data, that the model has bound anew.
+
+        When that was is unknown, so only held modules are blamed for it.
+        """
         now = dict(self.model.named_buffers())
         for name, buffer in self.buffers.items():
-            if now.get(name) is not buffer:
+            if now.get(name) is not buffer or _storage(buffer) != self.storages[name]._cdata:
                 self._note_write(name, self.used)
 
     def in_frozen_part(self, events: Iterable[_Event], held: set[nn.Module]) -> tuple[str, ...]:
@@ -189,7 +193,7 @@ def _written(func: Any, given: Mapping[str, Any]) -> list[Tensor]:
     names = [a.name for a in func._schema.arguments if a.alias_info and a.alias_info.is_write]
     if "batch_norm" in str(func):
         names += ["running_mean", "running_var"]
-    return [given[name] for name in names if isinstance(given.get(name), Tensor)]
+    return list(tensors_in((given.get(name) for name in names), None))
 
 
 def _storage(tensor: Tensor) -> int:

@@ -1,4 +1,5 @@
 import copy
+import functools
 import shutil
 import warnings
 from itertools import pairwise
@@ -167,6 +168,83 @@ def test_a_model_of_single_layers_is_to_be_compiled_whole():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"Sequential has no block with a module.*compile_model"):
         compile_blocks(partition(model, torch.zeros(2, 2)))
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(2, 2)
+        self.two = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.two(self.one(x).relu())
+
+
+class Through(nn.Module):
+    """Calls parts of its blocks, and never the blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"pair": Pair(), "rest": nn.Linear(2, 2)}) for _ in range(4)
+        )
+        self.method = Pair()
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block["rest"](block["pair"](x))
+        return Pair.forward(self.method, x)
+
+
+class Namespace(Pair):
+    """Has a forward, but the model asks its parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.pair = Pair()
+
+
+class ThroughNamespaces(Through):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Namespace() for _ in range(4))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block.one(block.pair(x))
+        return Pair.forward(self.method, x)
+
+
+@pytest.mark.parametrize("build", [Through, ThroughNamespaces])
+def test_modules_that_the_model_never_calls_are_not_compiled(build):
+    model, x = build(), torch.zeros(2, 2)
+    blocks = partition(model, x)
+    compiled = compile_blocks(blocks, backend="eager")
+    assert compiled.modules == tuple(f"blocks.{i}.pair" for i in range(4))
+    eager = {name for names in compiled.eager.values() for name in names}
+    assert {"method.one.weight", "method.two.bias"} <= eager
+    with Compilations() as seen:
+        model(x)
+    assert seen.count > 0
+
+
+def test_a_forward_that_was_replaced_is_compiled_too():
+    model = nn.Sequential(*(Pair() for _ in range(4)))
+    model[1].forward = functools.partial(Pair.forward, model[1])
+    x = torch.randn(2, 2)
+    expected = model(x)
+    compiled = compile_blocks(partition(model, x), backend="eager")
+    assert compiled.modules == ("0", "1", "2", "3")
+    torch.testing.assert_close(model(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
+def test_scripted_modules_stay_eager():
+    model = nn.Sequential(torch.jit.script(Pair()), Pair(), Pair(), Pair())
+    compiled = compile_blocks(partition(model, torch.zeros(2, 2)), backend="eager")
+    assert compiled.modules == ("1", "2", "3")
+    assert "0.one.weight" in {name for names in compiled.eager.values() for name in names}
 
 
 def test_frozen_norms_hold_still_where_a_module_around_the_model_is_compiled():

@@ -404,6 +404,24 @@ def test_a_shared_dropout_comes_through_an_error_and_a_checkpoint():
     assert all(map(torch.equal, expected, got))
 
 
+class Recursive(nn.Dropout):
+    """A dropout that hands its input, and a fresh one, to itself."""
+
+    def forward(self, x, deeper=True):
+        if deeper:
+            self(x.detach(), deeper=False)
+        return super().forward(x)
+
+
+def test_a_shared_module_that_calls_itself_is_left_as_it_was():
+    model, x = SharedDropout(), inputs()
+    model.drop = Recursive(0.5)
+    frozen_up_to(model, x)
+    model.train()
+    model(x)
+    assert model.drop.training
+
+
 class SharedNorm(Net):
     def __init__(self):
         super().__init__(nn.BatchNorm2d(C))
@@ -501,11 +519,14 @@ def test_reading_a_frozen_weight_under_spectral_norm_changes_nothing():
     assert changed(before, tensors(model.stem)) == []
 
 
-@pytest.mark.parametrize(
+DUPLICATES = pytest.mark.parametrize(
     "duplicate",
     [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))],
     ids=["deepcopy", "pickle"],
 )
+
+
+@DUPLICATES
 def test_copies_of_a_frozen_model_hold_their_own_modules(duplicate):
     model, x = SharedDropout(), inputs()
     model.stem[1] = nn.BatchNorm2d(C)
@@ -514,9 +535,38 @@ def test_copies_of_a_frozen_model_hold_their_own_modules(duplicate):
     freezer.remove()
     assert all(m.training for m in model.modules())
     assert dropped(twin, x) == [False, False, True, True]
-    assert not twin.stem[1].training
+    assert not twin.train().stem[1].training
     model.eval()
     assert not any(m.training for m in model.modules())
+
+
+@DUPLICATES
+def test_a_copied_part_of_a_frozen_model_is_held_no_more(duplicate):
+    model, x = SharedDropout(), inputs()
+    model.stem[1] = nn.BatchNorm2d(C)
+    frozen_up_to(model, x)
+    stem, drop = duplicate(model.stem), duplicate(model.drop)
+    stem.train()
+    assert all(m.training for m in stem.modules())
+    assert not any("train" in vars(m) for m in stem.modules())
+    before = buffers(stem)
+    assert not torch.equal(drop.train()(x), x)
+    stem(x)
+    assert changed(before, buffers(stem)) == list(before)
+    assert not model.train().stem[1].training
+
+
+def test_a_copied_part_of_a_frozen_model_can_be_frozen_anew_in_another_model():
+    model, x = Net(nn.BatchNorm2d(C)), inputs()
+    frozen_up_to(model, x)
+    other = Net(nn.Identity())
+    other.stem = copy.deepcopy(model.stem)
+    for parameter in other.parameters():
+        parameter.requires_grad_(True)
+    freezer = frozen_up_to(other, x)
+    assert not other.train().stem[1].training
+    freezer.remove()
+    assert other.train().stem[1].training
 
 
 def test_what_a_module_caches_in_eval_mode_is_dropped_when_it_thaws():
@@ -559,6 +609,31 @@ def test_a_train_method_that_the_user_set_works_on_and_comes_back():
     assert layer.training
 
 
+class KeepsNorms(nn.Sequential):
+    def train(self, mode=True, *, norms=True):
+        super().train(mode)
+        self.norms = norms
+        return self
+
+
+def test_a_train_method_with_more_arguments_gets_them():
+    model, x = Net(KeepsNorms(nn.BatchNorm2d(C))), inputs()
+    frozen_up_to(model, x)
+    model.stem[1].train(True, norms=False)
+    assert model.stem[1].norms is False
+    assert not model.stem[1].training
+
+
+def test_a_train_method_that_the_user_sets_or_deletes_later_is_no_error():
+    model, x = Net(nn.BatchNorm2d(C)), inputs()
+    freezer = frozen_up_to(model, x)
+    del model.stem[1].train
+    conv_, held = model.stem[0], model.stem[0].train
+    conv_.train = lambda mode=True: held(mode)
+    freezer.remove()
+    assert all(m.training for m in model.train().modules())
+
+
 def _steps_with_a_synchronized_norm():
     model, x = Net(nn.SyncBatchNorm(C)), inputs()
     freezer = frozen_up_to(model, x)
@@ -597,6 +672,43 @@ def test_the_check_names_the_module_that_draws_among_frozen_blocks():
     assert check_determinism(blocks, x, blocks.names.index("early")).ok
 
 
+class Fails(nn.Module):
+    def forward(self, _):
+        raise NotImplementedError
+
+
+class Draws(nn.Module):
+    """Tries a faster way first, then draws random numbers by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.fast = Fails()
+
+    def forward(self, x):
+        try:
+            return self.fast(x)
+        except NotImplementedError:
+            return x * torch.bernoulli(torch.full_like(x, 0.5))
+
+
+def test_the_check_names_the_right_module_after_an_error_that_the_model_caught():
+    model, x = Net(Draws()), inputs()
+    blocks = partition(model, x)
+    assert check_determinism(blocks, x, blocks.names.index("inner")).random == ("stem.1",)
+
+
+class AverageByForeach(Average):
+    def forward(self, x):
+        torch._foreach_lerp_([self.mean], [x.detach().mean((0, 2, 3))], 0.1)
+        return x - self.mean[:, None, None]
+
+
+class AverageByData(Average):
+    def forward(self, x):
+        self.mean.data = self.mean + 0.1 * x.detach().mean((0, 2, 3))
+        return x - self.mean[:, None, None]
+
+
 class ForcedBatchNorm(nn.BatchNorm2d):
     def forward(self, x):
         return nn.functional.batch_norm(x, self.running_mean, self.running_var, training=True)
@@ -611,13 +723,15 @@ class ForcedInstanceNorm(nn.InstanceNorm2d):
     ("layer", "names"),
     [
         (lambda: Average(always=True), ("mean",)),
+        (AverageByForeach, ("mean",)),
+        (AverageByData, ("mean",)),
         (lambda: ForcedBatchNorm(C, affine=False), ("running_mean", "running_var")),
         (
             lambda: ForcedInstanceNorm(C, track_running_stats=True),
             ("running_mean", "running_var"),
         ),
     ],
-    ids=["average", "batch norm", "instance norm"],
+    ids=["average", "by foreach", "by data", "batch norm", "instance norm"],
 )
 def test_the_check_names_buffers_that_change_even_in_eval_mode(layer, names):
     model, x = Net(layer()), inputs()
