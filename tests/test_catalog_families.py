@@ -132,7 +132,7 @@ TORCHVISION = [
 ]
 SMALLER_INPUT = {"timm:sequencer2d_s": 28}  # LSTMs over rows and columns: one operation a token
 
-REUSING = {"timm:coat_tiny"}
+REUSING = {"timm:coat_tiny", "timm:cait_xxs24_224", "timm:efficientvim_m1"}
 """Models that use a parameter of an early block again in a later one."""
 
 SEED = os.environ.get("FREEZEOUT_SAMPLE_SEED") or datetime.date.today().isoformat()
