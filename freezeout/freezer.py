@@ -17,8 +17,8 @@ class Freezer:
     A frozen parameter does not require a gradient, has none, and has no optimizer state; it stays in its parameter
     group, so that the optimizer's state_dict keeps its shape. The modules of a frozen block are held in eval mode, so
     that its buffers stay as they are and its dropout is off, also after `train()` on the model or any part of it, and
-    whatever part of the model is called. A copy of the whole model is held as well; a part of it that is copied or saved
-    alone is not, and follows `train()` again. Call `remove()` before you put a part itself into another model.
+    whatever part of the model is called. A copy of the whole model is held as well; a part of it that is copied or
+    saved alone is not, and follows `train()` again. Call `remove()` before you put a part itself into another model.
     """
 
     def __init__(
