@@ -22,7 +22,7 @@ class PartitionError(ValueError):
     """A model that cannot be cut into blocks; names the model and the parameters at fault."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Block:
     """A run of parameters, in order of first use, that freezes at once."""
 
@@ -43,8 +43,12 @@ class Block:
         """Number of parameter elements."""
         return sum(p.numel() for p in self.parameters)
 
+    def __repr__(self) -> str:
+        size = f"{self.num_parameters:,} parameters, {self.forward_flops:,} FLOPs"
+        return f"{self.index}: {self.name} ({size})"
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Blocks(Sequence[Block]):
     """All blocks of a model; the last one is the head, which is trained to the end."""
 
@@ -70,6 +74,9 @@ class Blocks(Sequence[Block]):
 
     def __len__(self) -> int:
         return len(self.blocks)
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{type(self.model).__name__}, {len(self)} blocks:", *map(repr, self)])
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)

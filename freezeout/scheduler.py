@@ -47,6 +47,11 @@ class FreezeOutLR(LRScheduler):
         Raises:
             ValueError: an argument is out of range, or a parameter group belongs to no block or to several.
         """
+        if not isinstance(blocks, Blocks):
+            raise ValueError(
+                f"`blocks` must be what freezeout.partition gives, got {type(blocks).__name__}; "
+                "the optimizer comes before it."
+            )
         self.schedule = Schedule(
             num_blocks=len(blocks),
             total_steps=total_steps,

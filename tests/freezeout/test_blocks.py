@@ -546,6 +546,17 @@ def test_groups_of_ones_own_are_left_as_they_are():
     assert partition(model, ROWS, groups=groups).names == ("all", "head")
 
 
+def test_blocks_are_printed_as_a_short_table():
+    model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 2))
+    assert str(partition(model, ROWS)).splitlines() == [
+        "Sequential, 4 blocks:",
+        "0: 0 (20 parameters, 120 FLOPs)",
+        "1: 1 (30 parameters, 200 FLOPs)",
+        "2: 2 (30 parameters, 200 FLOPs)",
+        "3: 3 (12 parameters, 80 FLOPs)",
+    ]
+
+
 def test_blocks_know_their_forward_flops():
     model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 5), nn.Linear(5, 2))
     flops = [block.forward_flops for block in partition(model, ROWS)]

@@ -401,6 +401,12 @@ def test_a_wrong_argument_leaves_the_model_alone(wrong, message):
     assert not model._forward_pre_hooks
 
 
+def test_a_model_in_the_place_of_blocks_is_refused():
+    model = network()
+    with pytest.raises(ValueError, match=r"what freezeout\.partition gives, got Sequential"):
+        FreezeOutLR(sgd(partition(model, rows()).param_groups()), model, total_steps=STEPS)
+
+
 # In company
 
 
