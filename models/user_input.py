@@ -46,7 +46,7 @@ def sampling(factory: object, module: nn.Module, request: Request) -> Sampling |
     if not callable(make):
         raise ValueError(
             f"`{request.name}`: `sample_input` must be a function of (batch_size, device), "
-            f"got {make!r}."
+            f"got a {type(make).__name__}."
         )
     if request.input_size is not None:
         raise ValueError(

@@ -16,6 +16,7 @@ from freezeout.catalog.records import (
     ModelRow,
     Verdict,
 )
+from freezeout.json_lines import parsed
 from freezeout.perf.results import ResultsError
 
 SCHEMA = 1
@@ -34,27 +35,11 @@ def encode(record: Record) -> str:
 
 def decode(line: str) -> Record:
     """The record of one line; raises ValueError that says what is wrong with it."""
-    try:
-        body = json.loads(line, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
-    if not isinstance(body, dict):
-        raise ValueError("is not a JSON object")
-    schema, kind = body.pop("schema", None), body.pop("kind", None)
-    if schema != SCHEMA or isinstance(schema, bool):
-        is_newer = isinstance(schema, int) and schema > SCHEMA
-        hint = "; it was written by a newer freezeout" if is_newer else ""
-        raise ValueError(f"has schema {schema!r}, this freezeout reads {SCHEMA}{hint}")
-    if kind not in _KINDS:
-        raise ValueError(f"has kind {kind!r}; known are {' and '.join(_KINDS)}")
+    kind, body = parsed(line, schemas=(SCHEMA,), kinds=_KINDS)
     try:
         return AuditSession(**body) if kind == "session" else _row(body)
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"is no complete `{kind}` record ({error})") from None
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"holds {constant}, which JSON does not have")
 
 
 def _row(body: Mapping[str, Any]) -> ModelRow:

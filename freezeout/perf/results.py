@@ -8,6 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
+from freezeout.json_lines import parsed
 from freezeout.perf.records import (
     KINDS,
     Ceiling,
@@ -49,33 +50,12 @@ def encode(record: Record) -> str:
 
 def decode(line: str) -> Record:
     """The record of one line; raises ValueError that says what is wrong with it."""
-    try:
-        body = json.loads(line, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
-    if not isinstance(body, dict):
-        raise ValueError("is not a JSON object")
-    _check_schema(body.pop("schema", None))
-    kind = body.pop("kind", None)
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"has kind {kind!r}; known are {', '.join(KINDS)}")
+    kind, body = parsed(line, schemas=READABLE, kinds=KINDS)
     try:
         record: Record = _build(KINDS[kind], body)
         return record
     except (TypeError, AttributeError) as error:
         raise ValueError(f"is no complete `{kind}` record ({error})") from None
-
-
-def _refuse_constant(constant: str) -> float:
-    raise ValueError(f"holds {constant}, which is no JSON")
-
-
-def _check_schema(schema: Any) -> None:
-    if schema not in READABLE or isinstance(schema, bool):
-        newer = isinstance(schema, int) and schema > SCHEMA
-        hint = "; it was written by a newer freezeout" if newer else ""
-        known = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
-        raise ValueError(f"has schema {schema!r}, this freezeout reads {known}{hint}")
 
 
 def _build(cls: type[Any], body: dict[str, Any]) -> Any:

@@ -127,7 +127,7 @@ def test_it_is_not_taken_for_an_image_classifier(ownnets):
         (
             "constant",
             {},
-            r"`sample_input` must be a function of \(batch_size, device\), got \(2, 6",
+            r"`sample_input` must be a function of \(batch_size, device\), got a tuple",
         ),
         (
             "pairs",
