@@ -68,6 +68,8 @@ class Settings:
     """Seconds of sampling for one model's cost curve."""
     ledger_budget_s: float
     """Seconds of sampling for one model's stage ledger."""
+    frozen_budget_s: float
+    """Seconds of sampling for one model's frozen steps beside unfrozen ones; their profiles come on top."""
     run_budget_s: float
     """Seconds of real runs for one model; one pass is made whatever it takes."""
 
@@ -77,9 +79,10 @@ DEVICES: Mapping[str, Settings] = {
         cases=CPU,
         dtype="fp32",
         memory_format="contiguous",
-        curve_budget_s=32.0,
-        ledger_budget_s=16.0,
-        run_budget_s=36.0,
+        curve_budget_s=26.0,
+        ledger_budget_s=12.0,
+        frozen_budget_s=12.0,
+        run_budget_s=30.0,
     ),
     "cuda": Settings(
         cases=CUDA,
@@ -87,6 +90,7 @@ DEVICES: Mapping[str, Settings] = {
         memory_format="channels_last",
         curve_budget_s=12.0,
         ledger_budget_s=5.0,
+        frozen_budget_s=6.0,
         run_budget_s=20.0,
     ),
 }

@@ -28,6 +28,7 @@ from freezeout.perf.comparison import Comparison, compare
 from freezeout.perf.curve import PRECISION, Progress, measure_curve
 from freezeout.perf.environment import new_session
 from freezeout.perf.error_budgets import ERROR_BUDGETS, ErrorBudget
+from freezeout.perf.frozen import measure_frozen_steps
 from freezeout.perf.ledger import measure_ledger
 from freezeout.perf.prediction_budgets import BUDGETS, Budgets
 from freezeout.perf.profile import profile_step
@@ -37,6 +38,7 @@ from freezeout.perf.records import (
     Ceiling,
     Config,
     Curve,
+    FrozenSteps,
     Ledger,
     Profile,
     Record,
@@ -51,7 +53,7 @@ from freezeout.perf.workload import Subject, subject_of
 
 SMOKE_STEPS = 8
 SMOKE_BUDGET_S = 1e-9
-EFFORT = {Curve: 1.0, Ledger: 0.2, Profile: 0.2, Run: 1.0, Training: 0.25}
+EFFORT = {Curve: 1.0, Ledger: 0.2, Profile: 0.2, FrozenSteps: 0.6, Run: 1.0, Training: 0.25}
 """Time that each kind of record takes to make, in that of a curve; for the progress bar."""
 Kind = TypeVar("Kind", Ledger, Profile, Work, Ceiling)
 TRAININGS = len(TRAINED_SCHEDULES) * len(TRAINED_SEEDS)
@@ -119,7 +121,7 @@ class Harness:
         self.traces = traces
         self.settings = DEVICES[device.type]
         self._visible = visible
-        of_case = sum(EFFORT[kind] for kind in (Curve, Ledger, Profile, Run))
+        of_case = sum(EFFORT[kind] for kind in (Curve, Ledger, Profile, FrozenSteps, Run))
         of_case += repeats * (EFFORT[Curve] + EFFORT[Ledger])
         self._work = of_case * len(cases) + EFFORT[Curve] + EFFORT[Training] * TRAININGS
         self._done = 0.0
@@ -276,6 +278,31 @@ class Harness:
             lambda: profile_step(self.subject(case), session=self.session_id, trace=trace),
             lambda found: (
                 found.blocks == self.blocks(case).names and (trace is None or trace.exists())
+            ),
+        )
+
+    def frozen_steps(self, case: Case) -> FrozenSteps:
+        """Steps at a few levels beside unfrozen ones split by block."""
+
+        def profile(subject: Subject, *, session: str, level: int) -> Profile:
+            """The profile of level 0 is there already."""
+            if level:
+                return profile_step(subject, session=session, level=level)
+            return self.profile(case)
+
+        return self._measured(
+            FrozenSteps,
+            case,
+            lambda: measure_frozen_steps(
+                self.subject(case),
+                session=self.session_id,
+                budget_s=self._budget_s(self.settings.frozen_budget_s),
+                min_rounds=self._min_rounds,
+                profile=profile,
+                progress=self.progress,
+            ),
+            lambda found: (
+                len(found.block_ms) >= MIN_ROUNDS and found.blocks == self.blocks(case).names
             ),
         )
 

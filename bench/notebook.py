@@ -9,6 +9,7 @@ from freezeout.perf.records import (
     Config,
     Curve,
     Failed,
+    FrozenSteps,
     Ledger,
     Profile,
     Record,
@@ -19,8 +20,8 @@ from freezeout.perf.records import (
 )
 from freezeout.perf.results import ResultsFile
 
-Kind = TypeVar("Kind", Curve, Ledger, Profile, Work, Run, Training)
-Found = TypeVar("Found", Curve, Ledger, Profile, Work, Run, Training, Ceiling)
+Kind = TypeVar("Kind", Curve, Ledger, Profile, FrozenSteps, Work, Run, Training)
+Found = TypeVar("Found", Curve, Ledger, Profile, FrozenSteps, Work, Run, Training, Ceiling)
 
 
 class Notebook:

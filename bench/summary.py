@@ -14,11 +14,13 @@ from freezeout.perf.block_times import block_times, hook_cost
 from freezeout.perf.comparison import PREDICTIONS, Comparison, compare
 from freezeout.perf.error_budgets import ERROR_BUDGETS, ErrorBudget
 from freezeout.perf.prediction_budgets import BUDGETS, Budgets
+from freezeout.perf.realised import GOAL, eaters, realised_share, verdict
 from freezeout.perf.records import (
     Ceiling,
     Config,
     Curve,
     Failed,
+    FrozenSteps,
     Ledger,
     Profile,
     Record,
@@ -39,7 +41,7 @@ from freezeout.perf.saving import (
 from freezeout.perf.statistics import Estimate
 from freezeout.perf.usage import usage
 
-Kind = TypeVar("Kind", Curve, Ledger, Profile, Run, Training, Work, Ceiling, Failed)
+Kind = TypeVar("Kind", Curve, Ledger, Profile, FrozenSteps, Run, Training, Work, Ceiling, Failed)
 
 
 class Summary:
@@ -66,6 +68,7 @@ class Summary:
         yield from self._predictions(found)
         yield from self._warnings()
         yield from self._blocks()
+        yield from self._realised()
         yield from self._repetitions()
         yield from self._errors()
         for failed in self._all(Failed):
@@ -170,6 +173,19 @@ class Summary:
             f"{different} of {len(rows)}{f' ({why})' if why else ''}",
             used.bound,
         ]
+
+    def _realised(self) -> Iterator[str]:
+        rows = []
+        for found in self._all(FrozenSteps):
+            share = realised_share(found, self.spec)
+            most = max(eaters(found), key=lambda each: each.share, default=None)
+            why = f"{most.what}: {100 * most.share:+.1f} %" if most else found.unprofiled
+            rows.append([found.config.title, percent(share), verdict(share), why])
+        if rows:
+            yield ""
+            yield f"share of the ideal saving that is realised, goal {100 * GOAL:g} %"
+            header = ["model", "realised", "goal", "most beyond the ideal"]
+            yield from table(header, rows).splitlines()
 
     def _repetitions(self) -> Iterator[str]:
         for again in (curve for curve in self._all(Curve) if curve.repeat):

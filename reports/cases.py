@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from freezeout.perf.records import (
+    KINDS,
     Ceiling,
     Config,
     Curve,
     Failed,
+    FrozenSteps,
     Ledger,
     Profile,
     Record,
@@ -20,11 +22,24 @@ from freezeout.perf.records import (
 )
 from freezeout.perf.results import IDENTITY
 
-Measured = Curve | Ledger | Profile | Work | Run
-SINGLE = (Ledger, Profile, Work)
+Measured = Curve | Ledger | Profile | FrozenSteps | Work | Run
+SINGLE = (Ledger, Profile, FrozenSteps, Work)
 """Kinds of which a case shows one; a curve more makes a case of its own."""
-Kind = TypeVar("Kind", Session, Ceiling, Work, Curve, Ledger, Profile, Run, Training, Failed)
+Kind = TypeVar(
+    "Kind",
+    Session,
+    Ceiling,
+    Work,
+    Curve,
+    Ledger,
+    Profile,
+    FrozenSteps,
+    Run,
+    Training,
+    Failed,
+)
 Sessions = Mapping[str, Session]
+_TOLD = {cls: name.replace("_", " ") for name, cls in KINDS.items()}
 
 
 def of_kind(kind: type[Kind], records: Iterable[Record]) -> list[Kind]:
@@ -72,7 +87,7 @@ class Case:
     def superseded(self) -> dict[str, int]:
         """Number of records beyond the latest, by kind, of the kinds of which one is shown."""
         counts = Counter(type(record) for record in self.records)
-        return {kind.__name__.lower(): counts[kind] - 1 for kind in SINGLE if counts[kind] > 1}
+        return {_TOLD[kind]: counts[kind] - 1 for kind in SINGLE if counts[kind] > 1}
 
     def last(self, kind: type[Kind]) -> Kind | None:
         """The latest of its records of one kind."""
@@ -103,7 +118,7 @@ def gathered(
     for record in records:
         if isinstance(record, Curve | Ledger) and record.repeat:
             repeats.append(record)
-        elif isinstance(record, Ledger | Profile | Work | Run):
+        elif isinstance(record, Ledger | Profile | FrozenSteps | Work | Run):
             _add(record, cases, sessions)
     for case in cases:
         case.ceiling = _ceiling(case, of_kind(Ceiling, records), sessions)

@@ -6,7 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from freezeout.perf.records import PHASES, Ceiling, Curve, Ledger, Profile, Record, Run, Work
+from freezeout.perf.records import (
+    KINDS,
+    PHASES,
+    Ceiling,
+    Curve,
+    FrozenSteps,
+    Ledger,
+    Profile,
+    Record,
+    Run,
+    Work,
+)
 from freezeout.perf.results import ResultsError
 from reports.fields import check_fields
 
@@ -27,6 +38,8 @@ def check(record: Record) -> None:
             problems = _in_ledger(record)
         case Profile():
             problems = _in_profile(record)
+        case FrozenSteps():
+            problems = _in_frozen_steps(record)
         case Work():
             problems = _in_work(record)
         case Ceiling():
@@ -36,7 +49,9 @@ def check(record: Record) -> None:
         case _:
             return
     if problem := next(problems, None):
-        kind = type(record).__name__.lower()
+        kind = next(name for name, cls in KINDS.items() if isinstance(record, cls)).replace(
+            "_", " "
+        )
         of = record.dtype if isinstance(record, Ceiling) else record.config.title
         raise ResultsError(f"the {kind} of {of} is damaged: {problem}.")
 
@@ -98,6 +113,35 @@ def _in_profile(profile: Profile) -> Iterator[str]:
         yield from _bad_length(f"`kind_ms` of {phase}", kinds, count, "blocks")
         if any(not isinstance(ms, int | float) or ms < 0 for each in kinds for ms in each.values()):
             yield f"`kind_ms` of {phase} holds what is no time of 0 ms or more"
+
+
+def _in_frozen_steps(found: FrozenSteps) -> Iterator[str]:
+    count, levels = len(found.blocks), len(found.levels)
+    yield from _bad_levels(found.levels, count)
+    if levels < 2:
+        yield "no level above 0 was measured"
+    yield from _bad_phases("level_ms", found.level_ms)
+    tables = _phases("level_ms", found.level_ms)
+    for name, table in tables.items():
+        yield from _bad_table(name, table, {1: (levels, "levels")}, axes=3)
+    split = {"`block_ms`": found.block_ms, "`optimizer_ms`": found.optimizer_ms}
+    for name, table in split.items():
+        yield from _bad_table(name, table, {2: (count, "blocks")}, axes=3)
+    asked = {"`allocations`": found.allocations}
+    yield from _bad_table("`allocations`", found.allocations, {1: (levels, "levels")}, axes=2)
+    yield from _unequal({**tables, **split, **asked}, "rounds")
+    yield from _bad_gradients(found.gradient_flops, count)
+    for profile in found.profiles:
+        yield from _in_profile(profile)
+    yield from _bad_profiles(found)
+
+
+def _bad_profiles(found: FrozenSteps) -> Iterator[str]:
+    profiled = [profile.level for profile in found.profiles]
+    if profiled and (len(profiled) != 2 or profiled[0] != 0 or profiled[1] not in found.levels[1:]):
+        yield f"its profiles are of levels {profiled} instead of 0 and one that was measured"
+    if any(profile.blocks != found.blocks for profile in found.profiles):
+        yield "a profile is of other blocks"
 
 
 def _in_work(work: Work) -> Iterator[str]:

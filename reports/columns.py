@@ -9,7 +9,7 @@ from freezeout.perf.statistics import Estimate
 from reports.subject import Subject
 
 WHOLE = (
-    *("block", "outlier_visits", "visits", "outlier_rounds"),
+    *("block", "level", "outlier_visits", "visits", "outlier_rounds"),
     *("control_epochs", "control_seeds_needed", "budget_seeds_needed"),
 )
 """Columns of whole numbers that may be empty in some rows."""

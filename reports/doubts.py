@@ -58,7 +58,8 @@ def _differing(subject: Subject) -> Iterator[str]:
 
 def _throttled(subject: Subject) -> Iterator[str]:
     redone = redone_rounds(subject)
-    kept = subject.rounds + (len(subject.ledger.block_ms) if subject.ledger else 0)
+    split = [each for each in (subject.ledger, subject.frozen_steps) if each]
+    kept = subject.rounds + sum(len(each.block_ms) for each in split)
     if redone > REDONE * (redone + kept):
         yield f"{counted(redone, 'round')} had to be made again because the device was throttled"
     count = sum(slowed(each) for each in subject.conditions)
@@ -86,6 +87,10 @@ def _leaking(subject: Subject) -> Iterator[str]:
 def _incomplete(subject: Subject) -> Iterator[str]:
     if subject.profile:
         yield from (reason.rstrip(".") for reason in reasons_to_distrust(subject.profile))
+    if subject.frozen_steps and subject.frozen_steps.profiles:
+        profile = subject.frozen_steps.profiles[-1]
+        for reason in reasons_to_distrust(profile):
+            yield f"with {counted(profile.level, 'block')} frozen, {reason.rstrip('.')}"
 
 
 DOUBTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
@@ -96,5 +101,6 @@ DOUBTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
 
 
 def redone_rounds(subject: Subject) -> int:
-    """Rounds of cost curve and ledger that were made again because the device was throttled."""
-    return sum(each.redone_rounds for each in (subject.curve, subject.ledger) if each)
+    """Rounds that were made again because the device was throttled."""
+    sampled = (subject.curve, subject.ledger, subject.frozen_steps)
+    return sum(each.redone_rounds for each in sampled if each)

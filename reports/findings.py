@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from freezeout.perf.prediction_budgets import BUDGETS
+from freezeout.perf.realised import GOAL
 from freezeout.perf.statistics import Estimate, Verdict
 from reports.accuracy import accuracy, tasks
 from reports.collection import Report
@@ -154,7 +155,27 @@ def _range_to_curve(subject: Subject) -> str:
 
 
 def _limits(subject: Subject) -> list[str]:
-    return [line for line in (_floor(subject), _not_worth(subject)) if line]
+    return [line for line in (_floor(subject), _not_worth(subject), _realised(subject)) if line]
+
+
+def _realised(subject: Subject) -> str:
+    """How much of the ideal saving is realised, and what eats most of the rest."""
+    share = subject.realised_share
+    if share is None:
+        return ""
+    told = {
+        "REACHED": "the goal is reached",
+        "MISSED": "the goal is MISSED",
+        "UNDECIDED": "undecided",
+    }
+    line = (
+        f"{subject.label}: {subject.main_spec.title} realises {percent(share)} of what its frozen blocks could "
+        f"save; the goal is {100 * GOAL:g} %: {told[str(subject.goal_verdict)]}."
+    )
+    most = max(subject.eaters, key=lambda each: each.share, default=None)
+    if most is None or most.share < 1 - GOAL:
+        return line
+    return f"{line} What costs most beyond the ideal: {most.what}, {100 * most.share:.1f} % of it."
 
 
 def _floor(subject: Subject) -> str:

@@ -31,6 +31,8 @@ def frames(report: Report) -> dict[str, pd.DataFrame]:
         "worth": frame([row for s in subjects for row in _worths(s)], WORTH_COLUMNS),
         "block_times": frame([row for s in subjects for row in _times(s)], TIMES_COLUMNS),
         "kinds": frame([row for s in subjects for row in _kinds(s)], KINDS_COLUMNS),
+        "realised": frame([row for s in subjects for row in _realised(s)], REALISED_COLUMNS),
+        "eaters": frame([row for s in subjects for row in _eaters(s)], EATERS_COLUMNS),
         "usage": frame([_usage(s) for s in subjects if s.usage], USAGE_COLUMNS),
         "predictions": frame(
             [_prediction(s, p) for s in subjects for row in s.savings for p in of_saving(s, row)],
@@ -100,6 +102,43 @@ def _kinds(subject: Subject) -> Iterator[dict[str, Any]]:
 
 
 KINDS_COLUMNS = ["model", "device_name", "block", "name", "phase", "kind", "time_ms", "unit"]
+
+
+def _realised(subject: Subject) -> Iterator[dict[str, Any]]:
+    for each in subject.realised:
+        yield (
+            who(subject)
+            | {"level": each.level, "schedule": None}
+            | triple("ideal", each.ideal_ms, "ms")
+            | triple("frontier", each.frontier_ms, "ms")
+            | triple("realised", each.realised_ms, "ms")
+            | triple("forward", each.forward_ms, "ms")
+            | triple("share", each.share, "percent", 100)
+            | triple("share_of_own", each.share_of_own, "percent", 100)
+            | {"rounds": each.share.n}
+        )
+    if share := subject.realised_share:
+        of = who(subject) | {"schedule": subject.main_spec.title}
+        yield of | triple("share", share, "percent", 100) | {"rounds": share.n}
+
+
+REALISED_COLUMNS = [
+    *("model", "device_name", "level", "schedule"),
+    *(c for part in ("ideal", "frontier", "realised", "forward") for c in triple_names(part, "ms")),
+    *(c for part in ("share", "share_of_own") for c in triple_names(part, "percent")),
+    "rounds",
+]
+
+
+def _eaters(subject: Subject) -> Iterator[dict[str, Any]]:
+    for each in subject.eaters:
+        assert subject.frozen_steps is not None, "what eats is known from frozen steps"
+        level = subject.frozen_steps.profiles[-1].level
+        place = {"level": level, "what": each.what}
+        yield who(subject) | place | {"time_ms": each.ms, "of_ideal_percent": 100 * each.share}
+
+
+EATERS_COLUMNS = ["model", "device_name", "level", "what", "time_ms", "of_ideal_percent"]
 
 
 def _usage(subject: Subject) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from reports.glance import answers
 from reports.glance_table import glance_table
 from reports.labels import setup
 from reports.prediction_tables import error_table, score_table
+from reports.realised_tables import eaters_table, realised_table
 from reports.style import DARK, LIGHT, data_uri, rendered
 from reports.subject import Subject
 from reports.summary import heading
@@ -74,6 +75,8 @@ def html(report: Report, drawn: Mapping[str, bytes] = NOTHING_DRAWN) -> str:
         trust=trust(report),
         trust_table=_filled(trust_table(report)),
         usage=_filled(usage_table(report)),
+        realised=_filled(realised_table(report)),
+        eaters=_filled(eaters_table(report)),
         findings=findings(report),
         training=training_table(report) if report.trained else None,
         claims=_filled(claims_table(report)),

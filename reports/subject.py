@@ -19,11 +19,14 @@ from freezeout.perf.comparison import SOURCES, Comparison, compare
 from freezeout.perf.machine import slowed
 from freezeout.perf.prediction import forward_flops, ledger_saving, roofline_saving
 from freezeout.perf.prediction_budgets import BUDGETS
+from freezeout.perf.realised import Eater, GoalVerdict, Realised, eaters, realised, realised_share
+from freezeout.perf.realised import verdict as goal_verdict
 from freezeout.perf.records import (
     PHASES,
     Ceiling,
     Config,
     Curve,
+    FrozenSteps,
     Ledger,
     Profile,
     Run,
@@ -63,6 +66,7 @@ class Subject:
     ledger: Ledger | None = None
     profile: Profile | None = None
     work: Work | None = None
+    frozen_steps: FrozenSteps | None = None
     ceiling: Ceiling | None = None
     """Of the same machine and dtype."""
     repeats: tuple[Curve | Ledger, ...] = ()
@@ -73,7 +77,7 @@ class Subject:
     @property
     def blocks(self) -> tuple[str, ...]:
         """Names of the blocks; empty where only real runs are there, which do not tell them."""
-        named = (self.curve, self.ledger, self.profile, self.work)
+        named = (self.curve, self.ledger, self.profile, self.work, self.frozen_steps)
         return next((each.blocks for each in named if each is not None), ())
 
     @property
@@ -89,7 +93,7 @@ class Subject:
     @property
     def conditions(self) -> list[Mapping[str, Any]]:
         """What the machine was like around every round of everything that was measured."""
-        measured = [self.curve, self.ledger, *self.runs, *self.repeats]
+        measured = [self.curve, self.ledger, self.frozen_steps, *self.runs, *self.repeats]
         return [each for record in measured if record for each in record.conditions]
 
     @property
@@ -183,6 +187,31 @@ class Subject:
     def main_saving(self) -> Saving | None:
         """The saving that the model is known by: the first real run's, else the first standard schedule's."""
         return next(iter(self.savings), None)
+
+    @property
+    def main_spec(self) -> ScheduleSpec:
+        """The schedule of `main_saving`, or the first standard one."""
+        return self.main_saving.spec if self.main_saving else STANDARD[0]
+
+    @cached_property
+    def realised(self) -> list[Realised]:
+        """What is realised of the ideal saving, by measured level."""
+        return realised(self.frozen_steps) if self.frozen_steps else []
+
+    @cached_property
+    def realised_share(self) -> Estimate | None:
+        """Share of the ideal saving that the schedule of `main_spec` realises."""
+        return realised_share(self.frozen_steps, self.main_spec) if self.frozen_steps else None
+
+    @property
+    def goal_verdict(self) -> GoalVerdict | None:
+        """Whether that share reaches the goal."""
+        return goal_verdict(self.realised_share) if self.realised_share else None
+
+    @cached_property
+    def eaters(self) -> list[Eater]:
+        """What eats the rest."""
+        return eaters(self.frozen_steps) if self.frozen_steps else []
 
     @cached_property
     def worths(self) -> list[Worth]:

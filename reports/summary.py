@@ -14,6 +14,7 @@ from reports.glance import answers
 from reports.glance_table import glance_table
 from reports.labels import machine
 from reports.prediction_tables import error_table, score_table
+from reports.realised_tables import eaters_table, realised_table
 from reports.training_table import training_table
 from reports.trust import trust, trust_table
 
@@ -60,6 +61,10 @@ def _sections(report: Report) -> Iterator[tuple[str, list[str]]]:
     yield "## How far each prediction is off", _all([scores, errors])
     yield "## Can the numbers be trusted?", _trust(report)
     yield "## Where the time goes", _all([usage_table(report)])
+    yield (
+        "## How much of the ideal saving is realised",
+        _all([realised_table(report), eaters_table(report)]),
+    )
     yield "## Findings", _findings(report)
     yield "## Error after training", table(training_table(report)) if report.trained else []
     claims = claims_table(report)

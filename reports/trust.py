@@ -20,7 +20,9 @@ from reports.text import NOT_MEASURED, bare_points, counted, joined, listing, pe
 
 def measured_subjects(report: Report) -> list[Subject]:
     """Models of which something was timed."""
-    return [s for s in report.subjects if s.curve or s.runs or s.ledger or s.profile]
+    return [
+        s for s in report.subjects if s.curve or s.runs or s.ledger or s.profile or s.frozen_steps
+    ]
 
 
 def trust(report: Report) -> list[str]:

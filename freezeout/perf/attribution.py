@@ -225,7 +225,13 @@ def _amount(booked: Booked, names: list[str], kernel: Kernel | None) -> Amount:
 
 
 def profile_of(
-    steps: Sequence[Step], *, session: str, config: Config, blocks: tuple[str, ...], unit: Unit
+    steps: Sequence[Step],
+    *,
+    session: str,
+    config: Config,
+    blocks: tuple[str, ...],
+    unit: Unit,
+    level: int = 0,
 ) -> Profile:
     """Sum up profiled steps.
 
@@ -235,6 +241,7 @@ def profile_of(
         config: what was profiled.
         blocks: names of the blocks.
         unit: whose time to sum.
+        level: freeze level of the steps.
 
     Raises:
         ValueError: the profiler saw no work of that unit in one of the steps.
@@ -266,6 +273,7 @@ def profile_of(
         ],
         launches=[len(pieces) for pieces in found],
         streams=len({a.lane for pieces in found for a in pieces if a.phase == "backward"}),
+        level=level,
     )
 
 

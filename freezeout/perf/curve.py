@@ -119,7 +119,7 @@ def _memory(
     on_gpu = workload.device.type == "cuda"
     saved, peak = [], []
     for level in levels:
-        _set_level(workload, level)
+        workload.set_level(level)
         workload.step(clock)
         clock.synchronize()
         saved.append(workload.saved_bytes())
@@ -131,18 +131,12 @@ def _memory(
     return tuple(saved), tuple(peak) if on_gpu else None
 
 
-def _set_level(workload: Workload, level: int) -> None:
-    if workload.freezer is None:
-        raise AssertionError("a workload without a freezer of its own has no level to set")
-    workload.freezer.set_level(level)
-
-
 def _round(workload: Workload, levels: Sequence[int], clock: Clock, rng: random.Random) -> Visits:
     """Milliseconds of each phase, for every counted step of every level's two visits."""
     order = rng.sample(levels, len(levels))
     marks = []
     for level in [*order, *reversed(order)]:
-        _set_level(workload, level)
+        workload.set_level(level)
         workload.step(clock)
         marks += [(level, workload.step(clock)) for _ in range(VISIT_STEPS)]
     clock.synchronize()

@@ -193,14 +193,22 @@ def _hooked_turn(workload: Workload, clock: Clock, made: _Round) -> None:
         hooks.remove()
     clock.synchronize()
     for (_, start, end, _), marks in steps:
-        made.block_ms.append(_split(marks, start, end, len(workload.blocks), clock))
+        made.block_ms.append(split_by_block(marks, start, end, len(workload.blocks), clock))
         made.hooked_ms.append(clock.elapsed_ms(start, end))
 
 
-def _split(
+def split_by_block(
     marks: Mapping[int, Any], start: Any, end: Any, blocks: int, clock: Clock
 ) -> list[float]:
-    """Milliseconds of each block; the last one takes the loss, the first one what follows its mark."""
+    """Milliseconds of each block of a backward pass; the last one takes the loss, the first one what follows its mark.
+
+    Args:
+        marks: from `BlockHooks.take`.
+        start: mark before the backward pass.
+        end: mark after it.
+        blocks: number of blocks.
+        clock: that set the marks.
+    """
     found = [0.0] * blocks
     ends = [*list(marks.values())[:-1], end]
     for block, begin, until in zip(marks, [start, *ends[:-1]], ends, strict=True):

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from freezeout.numerics import numerics
@@ -49,21 +48,24 @@ def profile_step(
     subject: Subject,
     *,
     session: str,
+    level: int = 0,
     steps: int = STEPS,
     trace: Path | None = None,
     collect: Collector | None = None,
 ) -> Profile:
-    """Profile training steps of `subject` at level 0 and attribute their work to blocks.
+    """Profile training steps of `subject` at one freeze level and attribute their work to blocks.
 
     Args:
         subject: what to profile.
         session: id of the session the record belongs to.
+        level: freeze level of the steps.
         steps: equal steps to profile, at least 2: they show whether the profiler drops anything.
         trace: a .json.gz file to leave the trace in, for Perfetto, with a row that names the blocks.
         collect: takes the steps; torch.profiler by default.
 
     Raises:
-        ValueError: too few steps, another kind of file, a compiled model, or no work seen (no kernel on a GPU).
+        ValueError: too few steps, another kind of file, a compiled model, a level that there is not, or no work seen
+            (no kernel on a GPU).
     """
     config = subject.config
     if config.mode == "compile":
@@ -74,6 +76,7 @@ def profile_step(
         raise ValueError(f"`trace` must be a .json.gz file, got {trace}.")
     with numerics(config.dtype, torch.device(config.device)), TemporaryDirectory() as folder:
         workload = Workload(subject)
+        workload.set_level(level)
         file = trace or Path(folder) / "trace.json.gz"
         file.parent.mkdir(parents=True, exist_ok=True)
         found = (collect or collect_steps)(workload, steps, file)
@@ -83,6 +86,7 @@ def profile_step(
         config=config,
         blocks=workload.blocks.names,
         unit="kernels" if config.device == "cuda" else "operators",
+        level=level,
     )
     if trace is not None:
         _name_blocks(trace, found, record.blocks)
@@ -138,38 +142,15 @@ def _reserve_memory(workload: Workload, steps: int) -> None:
 
 
 def _step(workload: Workload, index: int, images: Tensor, labels: Tensor) -> StepFacts:
-    blocks, optimizer = workload.blocks, workload.optimizer
+    blocks = workload.blocks
     with record_function(_mark(index, "forward")):
         loss = workload.loss(images, labels)
     starts = block_spans(loss, blocks).starts
     with record_function(_mark(index, "backward")):
         workload.backward(loss)
     gradients = tuple(sum(p.grad is not None for p in block.parameters) for block in blocks)
-    if workload.scaler is not None:
-        workload.scaler.unscale_(optimizer)  # of all groups at once, so it counts to no block
-    for group in optimizer.param_groups:
-        block = blocks.index_of(group["params"][0])
-        with only_group(optimizer, group), record_function(_mark(index, "optimizer", block)):
-            optimizer.step()
-    if workload.scaler is not None:
-        workload.scaler.update()
-    optimizer.zero_grad(set_to_none=True)
+    workload.update_by_block(lambda block: record_function(_mark(index, "optimizer", block)))
     return StepFacts(spans=BlockSpans(starts=starts), gradients=gradients)
-
-
-@contextmanager
-def only_group(optimizer: Optimizer, group: dict[str, Any]) -> Iterator[None]:
-    """Let `optimizer` step one of its parameter groups alone.
-
-    All steps of torch's optimizers, foreach and fused ones too, go group by group, so one step for each group does what
-    one step does.
-    """
-    groups = optimizer.param_groups
-    optimizer.param_groups = [group]
-    try:
-        yield
-    finally:
-        optimizer.param_groups = groups
 
 
 def _mark(step: int, phase: str = "", block: int | None = None) -> str:

@@ -163,7 +163,7 @@ class Ledger:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One training step at level 0 as torch.profiler saw it, attributed to blocks."""
+    """One training step as torch.profiler saw it, attributed to blocks."""
 
     session: str
     config: Config
@@ -180,6 +180,41 @@ class Profile:
     """Kernels (operators) by step; unequal numbers mean that the profiler dropped some."""
     streams: int
     """Device streams (threads) that the work of the backward pass was spread over."""
+    level: int = 0
+    """Freeze level of the steps; forward operators of frozen blocks build no graph and are booked to the first active
+    one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenSteps:
+    """Steps at a few freeze levels in alternation with unfrozen ones that are split by block, and a profile of both.
+
+    What freezing could save at a level is what its frozen blocks take in the unfrozen step of the same round.
+    """
+
+    session: str
+    config: Config
+    blocks: tuple[str, ...]
+    levels: tuple[int, ...]
+    """Freeze levels of the plain steps, ascending, starting at 0."""
+    level_ms: Mapping[str, Rounds]
+    """For each phase of `PHASES`: milliseconds by round, level and plain step."""
+    block_ms: Rounds
+    """Milliseconds by round, step and block of unfrozen backward passes with the hooks of a stage ledger."""
+    optimizer_ms: Rounds
+    """Milliseconds by round, step and block of unfrozen optimizer steps, one parameter group at a time."""
+    gradient_flops: tuple[list[int], ...]
+    """As in `FlopCurve`: how much of a block's backward pass is left at the frontier."""
+    allocations: list[list[int]]
+    """By round and level: how often memory was asked for during the plain steps, see `freezeout.perf.allocations`."""
+    profiles: tuple[Profile, ...] = ()
+    """Of level 0 and of one frozen level; empty where the profiler failed."""
+    unprofiled: str = ""
+    """Why there are no profiles."""
+    conditions: tuple[Mapping[str, Any], ...] = ()
+    """What the machine was like around each round."""
+    redone_rounds: int = 0
+    """As in `Curve`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +315,7 @@ class Failed:
     reason: str
 
 
-Record = Session | Ceiling | Work | Curve | Ledger | Profile | Run | Training | Failed
+Record = Session | Ceiling | Work | Curve | Ledger | Profile | FrozenSteps | Run | Training | Failed
 KINDS: Mapping[str, type[Record]] = {
     "session": Session,
     "ceiling": Ceiling,
@@ -288,6 +323,7 @@ KINDS: Mapping[str, type[Record]] = {
     "curve": Curve,
     "ledger": Ledger,
     "profile": Profile,
+    "frozen_steps": FrozenSteps,
     "run": Run,
     "training": Training,
     "failed": Failed,

@@ -15,6 +15,7 @@ from freezeout.perf.records import (
     Config,
     Curve,
     Failed,
+    FrozenSteps,
     Ledger,
     Pass,
     Profile,
@@ -26,14 +27,14 @@ from freezeout.perf.records import (
     Work,
 )
 
-SCHEMA = 3
-READABLE = (1, 2, 3)
+SCHEMA = 4
+READABLE = (1, 2, 3, 4)
 """Schemas that can be read; each added kinds of records or fields that are empty in records of those before."""
 IDENTITY = ("device_name", "torch", "cuda", "threads", "freezeout")
 """Keys of a session's environment that must match before its measurements are taken for this machine's."""
 RESUMED = (*IDENTITY, "git_commit", "timm", "torchvision")
 """The same before a measurement is taken over instead of made again: it must be of this very code, too."""
-Case = TypeVar("Case", Work, Curve, Ledger, Profile, Run, Training, Failed)
+Case = TypeVar("Case", Work, Curve, Ledger, Profile, FrozenSteps, Run, Training, Failed)
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 _NESTED = {"config": Config, "schedule": ScheduleSpec, "control_of": ScheduleSpec}
 
@@ -74,6 +75,8 @@ def _value(key: str, value: Any, is_tuple: bool) -> Any:
         return _build(_NESTED[key], value)
     if key == "passes":
         return tuple(Pass(**each) for each in value)
+    if key == "profiles":
+        return tuple(_build(Profile, each) for each in value)
     return tuple(value) if is_tuple and isinstance(value, list) else value
 
 

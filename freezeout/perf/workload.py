@@ -1,7 +1,8 @@
 """A model, its optimizer and real input, ready to take training steps at any freeze level."""
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -107,21 +108,55 @@ class Workload:
         )
         self._batches = cycle(batches(config, self.device))
 
-    def step(self, clock: Clock) -> tuple[Any, Any, Any, Any]:
-        """Take one training step; returns the clock's marks at its start and after forward, backward and optimizer."""
+    def step(
+        self, clock: Clock, update: Callable[[], None] | None = None
+    ) -> tuple[Any, Any, Any, Any]:
+        """Take one training step; returns the clock's marks at its start and after forward, backward and optimizer.
+
+        Args:
+            clock: that sets the marks.
+            update: steps the optimizer; `self.update` by default.
+        """
         images, labels = next(self._batches)
         start = clock.mark()
         loss = self.loss(images, labels)
         forward = clock.mark()
         self.backward(loss)
         backward = clock.mark()
+        (update or self.update)()
+        return start, forward, backward, clock.mark()
+
+    def update(self) -> None:
+        """Step the optimizer and drop the gradients."""
         if self.scaler is None:
             self.optimizer.step()
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return start, forward, backward, clock.mark()
+
+    def update_by_block(self, around: Callable[[int], AbstractContextManager[Any]]) -> None:
+        """Do what `update` does, the parameter group of each block inside `around(block)`."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)  # of all groups at once, so it counts to no block
+        for group in self.optimizer.param_groups:
+            block = self.blocks.index_of(group["params"][0])
+            assert block is not None, "the optimizer's groups are the blocks' own"
+            with only_group(self.optimizer, group), around(block):
+                self.optimizer.step()
+        if self.scaler is not None:
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def set_level(self, level: int) -> None:
+        """Freeze the first `level` blocks and no others.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        if self.freezer is None:
+            raise AssertionError("a workload without a freezer of its own has no level to set")
+        self.freezer.set_level(level)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of one batch; of the main output where a model returns others with it."""
@@ -147,6 +182,21 @@ class Workload:
             loss = self.loss(*next(self._batches))
         del loss
         return sum(kept.values())
+
+
+@contextmanager
+def only_group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> Iterator[None]:
+    """Let `optimizer` step one of its parameter groups alone.
+
+    All steps of torch's optimizers, foreach and fused ones too, go group by group, so one step for each group does what
+    one step does.
+    """
+    groups = optimizer.param_groups
+    optimizer.param_groups = [group]
+    try:
+        yield
+    finally:
+        optimizer.param_groups = groups
 
 
 _MEMORY_FORMAT = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

@@ -19,9 +19,9 @@ import models
 from freezeout import partition
 from freezeout.perf.attribution import amounts, profile_of, reasons_to_distrust, unattributed_share
 from freezeout.perf.graph import BlockSpans
-from freezeout.perf.profile import StepFacts, collect_steps, only_group, profile_step, steps_in
+from freezeout.perf.profile import StepFacts, collect_steps, profile_step, steps_in
 from freezeout.perf.records import PHASES, Config
-from freezeout.perf.workload import Subject, subject_of
+from freezeout.perf.workload import Subject, only_group, subject_of
 
 CONFIG = Config(
     model="uneven",

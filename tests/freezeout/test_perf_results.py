@@ -182,8 +182,11 @@ BODY = json.loads(GOOD)
         ("", "is not JSON"),
         ("hello", "is not JSON"),
         ("[1, 2]", "is not a JSON object"),
-        (json.dumps(BODY | {"schema": 4}), "has schema 4, .* reads 1, 2 and 3; .* newer freezeout"),
-        (json.dumps(BODY | {"schema": 0}), "has schema 0, this freezeout reads 1, 2 and 3$"),
+        (
+            json.dumps(BODY | {"schema": 5}),
+            "has schema 5, .* reads 1, 2, 3 and 4; .* newer freezeout",
+        ),
+        (json.dumps(BODY | {"schema": 0}), "has schema 0, this freezeout reads 1, 2, 3 and 4$"),
         (json.dumps(BODY | {"schema": "1"}), "has schema '1'"),
         (json.dumps({k: v for k, v in BODY.items() if k != "schema"}), "has schema None"),
         (

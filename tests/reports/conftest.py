@@ -13,6 +13,7 @@ from freezeout.perf.records import (
     Config,
     Curve,
     Failed,
+    FrozenSteps,
     Ledger,
     Pass,
     Profile,
@@ -206,6 +207,39 @@ def make_profile(config: Config, num_blocks: int, **changes: object) -> Profile:
     return Profile(**(values | changes))
 
 
+def make_frozen_steps(config: Config, num_blocks: int, **changes: object) -> FrozenSteps:
+    """Steps that realise 90 % of the ideal saving, whatever the level."""
+    rounds, steps, rng = 8, 4, np.random.default_rng(num_blocks + 400)
+    levels = (0, num_blocks // 4, num_blocks // 2, 3 * num_blocks // 4)
+    true, backward = true_ms(num_blocks), block_ms(num_blocks)
+    optimizer = np.full(num_blocks, true["optimizer"][0] / num_blocks)
+    level_ms = {
+        "forward": true["forward"][list(levels)],
+        **{
+            phase: np.array([own.sum() - 0.9 * own[:level].sum() for level in levels])
+            for phase, own in {"backward": backward, "optimizer": optimizer}.items()
+        },
+    }
+    values: dict[str, object] = {
+        "session": "s1",
+        "config": config,
+        "blocks": make_names(num_blocks),
+        "levels": levels,
+        "level_ms": {
+            phase: (ms[:, None] * rng.normal(1, 0.001, (rounds, len(levels), steps))).tolist()
+            for phase, ms in level_ms.items()
+        },
+        "block_ms": (backward * rng.normal(1, 0.001, (rounds, steps, num_blocks))).tolist(),
+        "optimizer_ms": (optimizer * rng.normal(1, 0.001, (rounds, steps, num_blocks))).tolist(),
+        "gradient_flops": gradient_flops(num_blocks),
+        "allocations": [[0, 1, 2, 3]] * rounds,
+        "profiles": tuple(
+            make_profile(config, num_blocks, level=level) for level in (0, num_blocks // 2)
+        ),
+    }
+    return FrozenSteps(**(values | changes))
+
+
 def make_work(config: Config, num_blocks: int, **changes: object) -> Work:
     operations = {
         phase: [
@@ -305,6 +339,7 @@ def make_records() -> list[Record]:
         make_ledger(RESNET, 14, rounds=6, repeat=1),
         make_profile(RESNET, 14),
         make_work(RESNET, 14),
+        make_frozen_steps(RESNET, 14),
     ]
 
 
@@ -345,6 +380,7 @@ def make() -> SimpleNamespace:
         curve=make_curve,
         ledger=make_ledger,
         profile=make_profile,
+        frozen_steps=make_frozen_steps,
         work=make_work,
         ceiling=make_ceiling,
         conditions=make_conditions,

@@ -85,6 +85,40 @@ def test_a_damaged_ledger_is_refused_by_name(make, damage, said):
         check(ledger(make, damage))
 
 
+def frozen_steps(make, damage):
+    whole = make.frozen_steps(make.resnet, 8)
+    first, second = whole.profiles
+    damages = {
+        "levels": {"levels": (0, 4, 2, 6)},
+        "only level 0": {"levels": (0,)},
+        "blocks": {"optimizer_ms": [[step[:3] for step in r] for r in whole.optimizer_ms]},
+        "unequal rounds": {"allocations": whole.allocations[1:]},
+        "no phase": {"level_ms": {"backward": whole.level_ms["backward"]}},
+        "profiled level": {"profiles": (first, replace(second, level=5))},
+        "one profile": {"profiles": (first,)},
+        "other blocks": {"profiles": (first, replace(second, blocks=("a", *second.blocks[1:])))},
+    }
+    return replace(whole, **damages[damage])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("levels", "`levels` must rise from 0"),
+        ("only level 0", "no level above 0 was measured"),
+        ("blocks", "`optimizer_ms` has shape .* for 8 blocks"),
+        ("unequal rounds", "unequal numbers of rounds"),
+        ("no phase", "`level_ms` has no phase 'forward'"),
+        ("profiled level", r"its profiles are of levels \[0, 5\] instead of 0"),
+        ("one profile", r"its profiles are of levels \[0\] instead of 0"),
+        ("other blocks", "a profile is of other blocks"),
+    ],
+)
+def test_damaged_frozen_steps_are_refused_by_name(make, damage, said):
+    with pytest.raises(ResultsError, match=f"frozen steps of timm:resnet18 is damaged: .*{said}"):
+        check(frozen_steps(make, damage))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

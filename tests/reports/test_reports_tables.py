@@ -159,7 +159,7 @@ def test_a_diverged_seed_is_counted_and_left_out_of_the_mean(make):
 
 STEMS = [
     *("savings", "levels", "blocks", "training", "worth", "block_times", "kinds", "usage"),
-    *("predictions", "trust"),
+    *("predictions", "trust", "realised", "eaters"),
 ]
 
 
