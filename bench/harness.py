@@ -22,6 +22,7 @@ from bench.defaults import (
 )
 from bench.notebook import Notebook
 from freezeout.blocks import Blocks, partition
+from freezeout.interrupts import sigterm_interrupts
 from freezeout.perf.block_times import BlockTime, block_times
 from freezeout.perf.ceiling import measure_ceiling
 from freezeout.perf.comparison import Comparison, compare
@@ -145,7 +146,8 @@ class Harness:
             bar = progress_bar(shown=self.timed)
             self._bar = bar.__enter__()
         try:
-            yield
+            with sigterm_interrupts():
+                yield
         finally:
             with self._visible():
                 bar.__exit__(None, None, None)

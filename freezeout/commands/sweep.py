@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -34,7 +34,8 @@ CONFIG.toml:
   [timing]        curve_s, run_s (seconds a model, seconds a schedule), exclusive_seeds = [0]:
                   trained one at a time, so that their times count; with cuda_graph, accumulate,
                   ema_decay or deterministic these decide how long controls and const_time runs
-                  are, for the cost curve is of steps without
+                  are, for the cost curve is of steps without; exclusive_controls = false lets
+                  equal-time controls share the machine even so
   [[grid]]        lists of model, how_scale, t_0, scale_lr, const_time, epochs, seed,
                   published_steps: every combination; more than one [[grid]] adds up.
                   The unfrozen baseline of each is added.
@@ -100,6 +101,18 @@ def run(args: argparse.Namespace) -> int:
         ValueError: whatever the user can put right.
     """
     study = _study(args)
+    with _keeping_decoded(args.out):
+        return _run(args, study)
+
+
+def _keeping_decoded(folder: Path | None) -> AbstractContextManager[None]:
+    """Decode the images once for all trainings; only to plan, nothing is kept."""
+    from freezeout.train.decoded import keeping_decoded
+
+    return nullcontext() if folder is None else keeping_decoded(folder / "images")
+
+
+def _run(args: argparse.Namespace, study: "Study") -> int:
     described = _described(args, study)
     at_once = _at_once(args, study, described)
     from freezeout.commands.sweep_lines import plan_lines, trial_lines

@@ -83,13 +83,16 @@ def _memory_bytes() -> int | str:
 
 
 def _git_commit() -> str:
-    """Commit of the checkout this package runs from, `+changes` if it differs; unknown outside a checkout."""
+    """Commit of the checkout this package runs from, `+changes` if it differs.
+
+    Outside a checkout it is what FREEZEOUT_COMMIT says, for copies that left git behind, or unknown.
+    """
     here = Path(__file__).parent
     try:
         commit = _git(here, "rev-parse", "--short=12", "HEAD")
         return f"{commit}+changes" if _git(here, "status", "--porcelain", "-uno") else commit
     except (OSError, subprocess.CalledProcessError):
-        return UNKNOWN
+        return os.environ.get("FREEZEOUT_COMMIT") or UNKNOWN
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from freezeout.train.decoded import decoded
+
 DIGITS_SPLIT_SEED = 0
 """Seed of numpy's legacy `RandomState`, whose stream never changes, for the split of the digits."""
 
@@ -145,7 +147,7 @@ def _image_folder(folder: Path, image_size: int | None) -> Source:
     if test_classes != classes:
         differing = sorted(set(classes) ^ set(test_classes))
         raise ValueError(f"{folder}: train and test differ in their classes: {differing[:5]}.")
-    images = _decode([path for path, _ in train_files + test_files], image_size)
+    images = decoded([path for path, _ in train_files + test_files], image_size, _decode)
     labels = torch.tensor([label for _, label in train_files + test_files])
     count = len(train_files)
     return Source(

@@ -67,10 +67,13 @@ def test_the_commit_says_whether_the_code_differs_from_it(monkeypatch, status, e
     assert environment(CPU)["git_commit"] == expected
 
 
-def test_outside_a_checkout_the_commit_is_unknown(monkeypatch, tmp_path):
+def test_outside_a_checkout_the_commit_is_unknown_unless_it_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr("freezeout.perf.environment.__file__", str(tmp_path / "environment.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("FREEZEOUT_COMMIT", raising=False)
     assert environment(CPU)["git_commit"] == UNKNOWN
+    monkeypatch.setenv("FREEZEOUT_COMMIT", "0123456789ab")
+    assert environment(CPU)["git_commit"] == "0123456789ab"
 
 
 def test_sessions_differ_and_say_when_and_how_they_began():

@@ -41,8 +41,9 @@ def described(config=CONFIG, pace=1.0, place=None, **changes):
     )
 
 
-def plan(*points, control=True, seeds=(), saved=0.2):
-    study = Study(name="s", points=(), control=control, timing=Timing(exclusive_seeds=seeds))
+def plan(*points, control=True, seeds=(), saved=0.2, **timing):
+    timing = Timing(exclusive_seeds=seeds, **timing)
+    study = Study(name="s", points=(), control=control, timing=timing)
     settled = [lengthened(each, saved) for each in waiting(study, points)]
     return arranged(study, [*known(points), *(each for each in settled if each)])
 
@@ -103,6 +104,18 @@ def test_exclusive_trials_come_first_controls_too():
     trials = plan(*points, seeds=(1,))
     assert [t.settings.seed for t in trials] == [1, 1, 1, 0, 0, 0]
     assert [t.exclusive for t in trials] == [True] * 3 + [False] * 3
+
+
+def test_controls_may_share_the_machine_though_their_seed_is_exclusive():
+    points = [described(t_0=t_0) for t_0 in (1.0, 0.5)]
+    trials = plan(*points, seeds=(0,), exclusive_controls=False)
+    assert [(t.exclusive, t.roles) for t in trials] == [
+        *((True, (None,)), (True, (None,))),
+        (False, (CUBIC,)),
+    ]
+    # A training that is a baseline as well is timed as one.
+    points.append(described(t_0=1.0, epochs=8))
+    assert [t.exclusive for t in plan(*points, seeds=(0,), exclusive_controls=False)] == [True] * 3
 
 
 def test_without_controls_there_are_none():

@@ -82,11 +82,13 @@ def test_settings_are_shared_and_a_model_may_have_its_own():
 def test_the_rest_of_the_file():
     found = study(
         '[sweep]\nname = "n"\nat_once = 3\ncontrol = true\n'
-        "[timing]\ncurve_s = 5\nrun_s = 2.5\nexclusive_seeds = [0]\n" + GRID
+        "[timing]\ncurve_s = 5\nrun_s = 2.5\nexclusive_seeds = [0]\nexclusive_controls = false\n"
+        + GRID
     )
     assert (found.name, found.at_once, found.control) == ("n", 3, True)
     timing = found.timing
     assert (timing.curve_s, timing.run_s, timing.exclusive_seeds) == (5.0, 2.5, (0,))
+    assert not timing.exclusive_controls
     assert study(GRID).name == "mine"
 
 

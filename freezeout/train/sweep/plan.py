@@ -105,6 +105,7 @@ def arranged(study: Study, trials: Iterable[Trial]) -> list[Trial]:
     for trial in trials:
         before = found.get(trial.identity)
         roles = tuple(dict.fromkeys((*(before.roles if before else ()), *trial.roles)))
-        exclusive = trial.settings.seed in study.timing.exclusive_seeds
+        chosen = trial.settings.seed in study.timing.exclusive_seeds
+        exclusive = chosen and (study.timing.exclusive_controls or None in roles)
         found[trial.identity] = replace(before or trial, roles=roles, exclusive=exclusive)
     return sorted(found.values(), key=lambda trial: not trial.exclusive)

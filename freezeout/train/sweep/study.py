@@ -55,6 +55,8 @@ class Timing:
     Where steps are not what a cost curve times (see `steps_as_timed`) they decide how long controls and stretched runs
     are.
     """
+    exclusive_controls: bool = True
+    """Whether equal-time controls with these seeds run one at a time as well; nothing is decided by their times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +149,7 @@ def _timing(asked: Mapping[str, Any]) -> Timing:
         curve_s=value_of(asked, "timing", "curve_s", float, Timing.curve_s),
         run_s=value_of(asked, "timing", "run_s", float, Timing.run_s),
         exclusive_seeds=tuple(dict.fromkeys(seeds)),
+        exclusive_controls=value_of(asked, "timing", "exclusive_controls", bool, True),
     )
 
 

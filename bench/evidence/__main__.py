@@ -1,0 +1,106 @@
+"""`python -m bench.evidence --out DIR`: tests, default bench, gate and study, unattended and resumable."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.evidence.conduct import Conductor, left
+from bench.evidence.journal import Journal, keep_environment
+from bench.evidence.parts import PARTS, Job
+from freezeout.commands.choices import device_of
+from freezeout.exits import BAD_INPUT, DONE, INTERRUPTED
+from freezeout.interrupts import sigterm_interrupts
+from freezeout.perf.environment import environment
+from freezeout.train.data import load
+
+UNFINISHED = 3
+MINUTES = 9.5
+EPILOG = """\
+Run it again with the same --out until it says that all is done: each run goes on where the one
+before was cut. Then `python -m bench.evidence.publish --out DIR`, on any machine, makes folders of it.
+Exit codes: 0 all done, 2 bad input, 3 something is left (run it again), 130 interrupted.
+"""
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.evidence",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of all results")
+    add("--device", choices=("cpu", "cuda"), help="[cuda if torch sees one, else cpu]")
+    add("--minutes", type=float, default=MINUTES, help="of this run [%(default)g]")
+    add(
+        "--dataset",
+        default="cifar100",
+        metavar="NAME",
+        help="CIFAR-100 as in `freezeout train`: cifar100 in data/, or imagefolder:DIR [%(default)s]",
+    )
+    names = [part.name for part in PARTS]
+    add("--parts", default=",".join(names), help="comma-separated, of [%(default)s]")
+    add("--plan", action="store_true", help="print the parts and what is spent of them, and stop")
+    return parser.parse_args(arguments)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run what was asked for; the exit code.
+
+    Raises:
+        ValueError: an option is out of range, or the images of the study are not there.
+    """
+    asked = chosen.parts.split(",")
+    strange = [name for name in asked if name not in {part.name for part in PARTS}]
+    if strange:
+        known = ", ".join(part.name for part in PARTS)
+        raise ValueError(f"--parts takes {known}, got {strange[0]!r}.")
+    if not chosen.minutes > 0:
+        raise ValueError(f"--minutes must be above 0, got {chosen.minutes:g}.")
+    parts = [part for part in PARTS if part.name in asked]
+    device = device_of(chosen.device).type
+    journal = Journal(chosen.out / "evidence.json")
+    if chosen.plan:
+        print("\n".join(left(journal, parts)))
+        return DONE
+    if device == "cuda" and "study" in asked:
+        # Known now, not after all else is measured.
+        settings = {"root": Path("data"), "download": False, "validate": "test", "device": "cpu"}
+        load(chosen.dataset, **settings)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    keep_environment(chosen.out, environment(device_of(chosen.device)))
+    job = Job(
+        out=chosen.out,
+        device="cuda" if device == "cuda" else "cpu",
+        dataset=chosen.dataset,
+        journal=journal,
+    )
+    with sigterm_interrupts():
+        done = Conductor(job=job, minutes=chosen.minutes, say=_say).run(parts)
+    print("\n".join(left(journal, parts)))
+    _say("all is done" if done else "something is left: run the same command again")
+    return DONE if done else UNFINISHED
+
+
+def _say(text: str) -> None:
+    print(f"evidence: {text}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; what the user can mend becomes one line on stderr and exit code 2."""
+    chosen = parse(arguments)
+    try:
+        return run(chosen)
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

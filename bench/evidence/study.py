@@ -1,0 +1,182 @@
+"""Sizes the study of CIFAR-100 to the time there is: epochs and seeds by what an epoch of each network takes here."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from freezeout.train.files import replace_file
+from freezeout.train.sweep.study import read_study
+from freezeout.train.sweep.trial import options
+
+SOURCE = Path("bench/studies/cifar100_gpu.toml")
+"""The whole study, whose settings are taken over and whose grids are replaced."""
+MODELS = ("vgg16", "wrn_40_4", "densenet_bc")
+"""The cheapest first: what it leaves over goes to the next."""
+CALIBRATION_EPOCHS = 2
+SCHEDULES: tuple[dict[str, Any], ...] = (
+    {"how_scale": "cubic", "t_0": [0.5, 0.8], "scale_lr": True},
+    {"how_scale": "linear", "t_0": [0.5, 0.7], "scale_lr": False},
+)
+ALONE = 5
+"""Trainings of the first seed that run one at a time: the baseline and four schedules."""
+CONTROLS = 4
+"""Of one seed; they share the GPU, as all trainings of other seeds do."""
+SHORTER = 0.8
+"""Length of a schedule's steps and of its control, in baselines: of one that saves 20 %."""
+MOST_EPOCHS, FEWEST_EPOCHS = 30, 3
+SEVERAL_SEEDS, WORTH_SEEDS = 3, 15
+"""So many seeds, where each can have so many epochs at least; else one seed."""
+SHARED = 1.3
+"""How many times as fast the epochs of trainings are done that share a GPU; assumed."""
+STARTED_TOGETHER = 6
+"""Trainings that start at a time, `at_once` of the study."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What one network's trainings take here."""
+
+    epoch_s: float
+    """An unfrozen epoch: steps, data and evaluation."""
+    start_s: float
+    """A training beside its epochs: start, images, capturing at every freeze level."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of a network is trained."""
+
+    epochs: int
+    seeds: int
+
+
+def calibration(model: str, dataset: str, folder: Path) -> tuple[str, ...]:
+    """Arguments of the training that shows what an epoch takes: short, and through all freeze levels."""
+    study = read_study(SOURCE, [f"train.dataset={dataset}"])
+    first = next(p.config for p in study.points if p.config.model == model and p.config.t_0 == 0.5)
+    config = replace(first, epochs=CALIBRATION_EPOCHS)
+    kept = ("--save", str(folder / "calibration" / model), "--resume-if-any")
+    return ("train", *options(config), "--device", "cuda", "--no-progress", *kept)
+
+
+def pace(metrics: Path, process_s: float) -> Pace:
+    """The pace of a network by its calibration, which took `process_s` seconds as a process.
+
+    Its first epoch freezes little, so it counts as an unfrozen one; that makes the study a little too large.
+    """
+    lines = metrics.read_text(encoding="utf-8").splitlines()[1:]
+    epochs = [json.loads(line) for line in lines]
+    trained_s = sum(each["wall_s"] - each["capture_s"] for each in epochs)
+    first = epochs[0]
+    return Pace(
+        epoch_s=first["wall_s"] - first["capture_s"], start_s=max(0.0, process_s - trained_s)
+    )
+
+
+def size(pace: Pace, seconds: float) -> Size | None:
+    """As many epochs and seeds as fit into `seconds`; None where not even the fewest do."""
+    several = _epochs(pace, seconds, SEVERAL_SEEDS)
+    if several >= WORTH_SEEDS:
+        return Size(epochs=several, seeds=SEVERAL_SEEDS)
+    one = _epochs(pace, seconds, 1)
+    return Size(epochs=one, seeds=1) if one >= FEWEST_EPOCHS else None
+
+
+def _epochs(pace: Pace, seconds: float, seeds: int) -> int:
+    starts_s, epoch_s = _costs_s(pace, seeds)
+    return min(MOST_EPOCHS, max(0, int((seconds - starts_s) / epoch_s)))
+
+
+def _costs_s(pace: Pace, seeds: int) -> tuple[float, float]:
+    """Seconds of all starts of a network's trainings, and of an epoch of them all."""
+    shared = CONTROLS + (seeds - 1) * (ALONE + CONTROLS)
+    starts_s = pace.start_s * (ALONE + shared / STARTED_TOGETHER)
+    alone = 1 + SHORTER * (ALONE - 1)
+    epochs = alone + (seeds * SHORTER * CONTROLS + (seeds - 1) * alone) / SHARED
+    return starts_s, epochs * pace.epoch_s
+
+
+def planned(folder: Path, dataset: str, taken_s: Mapping[str, float], seconds: float) -> Path:
+    """The study file for `seconds` of time, written once: later runs go on with the same.
+
+    Args:
+        folder: with the calibrations; gets the file.
+        dataset: CIFAR-100 as `freezeout train` names it.
+        taken_s: seconds of each model's calibration as a process.
+        seconds: that the study may take.
+
+    Raises:
+        ValueError: not even one network fits.
+    """
+    path = folder / "planned.toml"
+    if not path.exists():
+        paces = {
+            model: pace(folder / "calibration" / model / "metrics.jsonl", taken_s[model])
+            for model in MODELS
+        }
+        text = study_text(sizes(paces, seconds), dataset)
+        replace_file(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def sizes(paces: Mapping[str, Pace], seconds: float) -> dict[str, Size | None]:
+    """How much of each network is trained; what one leaves over goes to the next."""
+    found: dict[str, Size | None] = {}
+    for index, (model, each) in enumerate(paces.items()):
+        found[model] = size(each, seconds / (len(paces) - index))
+        seconds -= _cost_s(each, found[model])
+    return found
+
+
+def _cost_s(pace: Pace, chosen: Size | None) -> float:
+    if chosen is None:
+        return 0.0
+    starts_s, epoch_s = _costs_s(pace, chosen.seeds)
+    return starts_s + chosen.epochs * epoch_s
+
+
+def study_text(sizes: Mapping[str, Size | None], dataset: str) -> str:
+    """The study as TOML; what is left out is said at its top.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    kept = {model: each for model, each in sizes.items() if each is not None}
+    if not kept:
+        raise ValueError(
+            f"the study does not fit: not even {FEWEST_EPOCHS} epochs of one network do; "
+            "give it more time."
+        )
+    content = tomllib.loads(SOURCE.read_text(encoding="utf-8"))
+    content["train"]["dataset"] = dataset
+    # With captured steps a cost curve decides nothing; the default bench has one of these networks.
+    content["timing"] |= {"curve_s": 0, "run_s": 0, "exclusive_controls": False}
+    tables = {name: content[name] for name in ("sweep", "train", "timing")}
+    own = content["models"].items()
+    tables |= {f"models.{json.dumps(name)}": each for name, each in own if name in kept}
+    grids = [
+        {"model": model, **schedule, "epochs": each.epochs, "seed": list(range(each.seeds))}
+        for model, each in kept.items()
+        for schedule in SCHEDULES
+    ]
+    parts = [_head(sizes)]
+    parts += [_table(f"[{name}]", each) for name, each in tables.items()]
+    parts += [_table("[[grid]]", each) for each in grids]
+    return "\n".join(parts)
+
+
+def _head(sizes: Mapping[str, Size | None]) -> str:
+    told = [
+        f"# {model}: {f'{each.epochs} epochs, {each.seeds} seed(s)' if each else 'LEFT OUT: no time'}"
+        for model, each in sizes.items()
+    ]
+    lines = [f"# {SOURCE} sized to the time there was, by a short training of each network:", *told]
+    return "\n".join(lines) + "\n"
+
+
+def _table(name: str, values: Mapping[str, Any]) -> str:
+    """A table of TOML; of words, numbers, truth values and lists of them JSON is TOML too."""
+    return "\n".join([name, *(f"{key} = {json.dumps(each)}" for key, each in values.items()), ""])

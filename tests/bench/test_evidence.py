@@ -1,0 +1,307 @@
+"""The evidence in parts of small commands: what is cut goes on, what is done is not done again, and all is told."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.evidence import __main__ as command
+from bench.evidence.conduct import LEAST_S, Conductor, run_logged
+from bench.evidence.journal import Journal, Ran, keep_environment
+from bench.evidence.parts import PARTS, TURNS, Job, Part, Step
+from bench.evidence.publish import publish
+from bench.evidence.study import MODELS, Pace, Size, calibration, pace, planned, sizes, study_text
+from freezeout.train.sweep.study import read_study
+
+
+def ran(step="s", part="p", **changes):
+    values = {
+        "command": "python -c pass",
+        "started": "2026-11-30T10:00:00+00:00",
+        "seconds": 10.0,
+        "exit_code": 0,
+        "cut": False,
+        "done": True,
+    }
+    return Ran(step=step, part=part, **values | changes)
+
+
+def job_in(folder, device="cpu", dataset="cifar100"):
+    folder.mkdir(exist_ok=True)
+    journal = Journal(folder / "evidence.json")
+    return Job(out=folder, device=device, dataset=dataset, journal=journal)
+
+
+def part(*codes, name="part", minutes=10.0):
+    """A part whose steps write their name into a file and end with `codes`."""
+
+    def steps(job):
+        for index, code in enumerate(codes):
+            note = f"open({str(job.out / 'order')!r}, 'a').write('{name}-{index} ')"
+            yield Step(
+                name=f"{name}-{index}", arguments=("-c", f"{note}; raise SystemExit({code})")
+            )
+
+    return Part(name=name, title="a part", minutes=minutes, steps=steps)
+
+
+def conducted(job, *parts, minutes=10.0, **settings):
+    said = []
+    done = Conductor(job=job, minutes=minutes, say=said.append, **settings).run(parts)
+    return done, said
+
+
+def order(folder):
+    return (folder / "order").read_text().split()
+
+
+def test_all_steps_of_all_parts_run_once_and_in_order(tmp_path):
+    job = job_in(tmp_path)
+    parts = part(0, 0, name="a"), part(0, name="b")
+    assert conducted(job, *parts)[0]
+    assert order(tmp_path) == ["a-0", "a-1", "b-0"]
+    done, said = conducted(job_in(tmp_path), *parts)  # as in another process
+    assert (done, said) == (True, [])
+    assert order(tmp_path) == ["a-0", "a-1", "b-0"]
+
+
+def test_a_step_that_fails_ends_its_part_alone_and_is_tried_again(tmp_path):
+    parts = part(7, 0, name="a"), part(0, name="b")
+    done, said = conducted(job_in(tmp_path), *parts)
+    assert not done
+    assert any("a-0" in line and "exit code 7" in line for line in said)
+    assert order(tmp_path) == ["a-0", "b-0"]
+    conducted(job_in(tmp_path), *parts)
+    assert order(tmp_path) == ["a-0", "b-0", "a-0"]
+
+
+def test_a_step_is_cut_when_its_part_has_had_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.evidence.conduct.LEAST_S", 0.1)
+    monkeypatch.setattr("bench.evidence.conduct.GRACE_S", 0.5)
+    sleeps = Step(name="sleeps", arguments=("-c", "import time; print('begun'); time.sleep(60)"))
+    slow = Part(name="slow", title="t", minutes=2 / 60, steps=lambda _job: iter([sleeps]))
+    begun = time.monotonic()
+    done, said = conducted(job_in(tmp_path), slow, part(0, name="next"))
+    assert time.monotonic() - begun < 30
+    assert not done
+    assert any("cut, goes on the next time; begun" in line for line in said)
+    (first, second) = job_in(tmp_path).journal
+    assert (first.cut, first.done, second.step) == (True, False, "next-0")
+    done, said = conducted(job_in(tmp_path), slow)
+    assert said == [
+        "sleeps: not begun or not finished; the time of slow in all runs is up"
+    ]  # what is left is no longer worth a start
+
+
+def test_what_ends_cleanly_on_sigterm_is_given_the_time_to(tmp_path):
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(5)))\n"
+        "print('ready', flush=True)\ntime.sleep(60)"
+    )
+    log = tmp_path / "logs" / "x.log"
+    assert run_logged(Step(name="s", arguments=("-c", code)), log, 3.0) == (5, True)
+    assert log.read_text().split() == ["ready", "saved"]
+
+
+def test_nothing_is_begun_that_the_run_has_no_time_for(tmp_path):
+    done, said = conducted(job_in(tmp_path), part(0), minutes=LEAST_S / 120)
+    assert not done
+    assert said == ["part-0: not begun or not finished; the time of this run is up"]
+
+
+def test_a_damaged_journal_is_refused(tmp_path):
+    (tmp_path / "evidence.json").write_text("[{]")
+    with pytest.raises(ValueError, match=r"evidence\.json is damaged: remove it"):
+        Journal(tmp_path / "evidence.json")
+
+
+def first_step(name, job):
+    (found,) = [each for each in PARTS if each.name == name]
+    return next(found.steps(job))
+
+
+def test_tests_and_bench_are_asked_for_on_the_device(tmp_path):
+    gpu = job_in(tmp_path, device="cuda")
+    assert first_step("tests", gpu).arguments[:5] == ("-m", "pytest", "tests", "-m", "cuda")
+    arguments = first_step("bench", gpu).arguments
+    assert arguments[:6] == ("-m", "pytest", "bench", "--benchmark", "--device", "cuda")
+    assert "--resume" not in arguments
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "results.jsonl").touch()
+    assert "--resume" in first_step("bench", gpu).arguments
+
+
+def test_files_that_stand_in_for_a_gpu_are_there(tmp_path):
+    chosen = [a for a in first_step("tests", job_in(tmp_path)).arguments if a.startswith("tests/")]
+    assert chosen
+    assert all(Path(file).is_file() for file in chosen)
+
+
+def test_the_gate_starts_with_a_session_that_measures_twice_and_slows_nothing(tmp_path):
+    step = first_step("gate", job_in(tmp_path))
+    assert (step.name, "--aa" in step.arguments) == (f"gate-{TURNS[0]}", True)
+    assert step.environment == {"FREEZEOUT_SLOWED": "wrn_16_4 stage2.1 0"}
+
+
+PACES = {
+    "vgg16": Pace(epoch_s=1.0, start_s=8.0),
+    "wrn_40_4": Pace(epoch_s=4.0, start_s=9.0),
+    "densenet_bc": Pace(epoch_s=4.5, start_s=15.0),
+}
+
+
+def test_the_study_grows_with_the_time_and_is_never_too_large():
+    before = (0, 0)
+    for seconds in (100, 300, 1000, 3000, 10_000):
+        found = sizes(PACES, seconds)
+        total = (
+            sum(bool(each) for each in found.values()),
+            sum(each.epochs * each.seeds for each in found.values() if each),
+        )
+        assert total >= before
+        before = total
+    assert found == dict.fromkeys(MODELS, Size(epochs=30, seeds=3))
+
+
+def test_a_network_that_no_time_is_left_for_is_told_and_left_out():
+    found = sizes(PACES, 450)
+    assert found["densenet_bc"] is None
+    text = study_text(found, "imagefolder:data/x")
+    assert "# densenet_bc: LEFT OUT" in text
+    assert 'model = "densenet_bc"' not in text
+
+
+def test_a_study_without_any_network_is_refused():
+    with pytest.raises(ValueError, match="not even 3 epochs of one network"):
+        study_text(dict.fromkeys(MODELS), "cifar100")
+
+
+def test_the_planned_study_can_be_read_and_is_that_of_the_source(tmp_path):
+    text = study_text(
+        {"vgg16": Size(epochs=20, seeds=1), "densenet_bc": Size(epochs=5, seeds=3)}, "digits"
+    )
+    (tmp_path / "planned.toml").write_text(text)
+    found, source = (
+        read_study(path)
+        for path in (tmp_path / "planned.toml", Path("bench/studies/cifar100_gpu.toml"))
+    )
+    configs = [point.config for point in found.points]
+    assert {(c.model, c.epochs) for c in configs} == {("vgg16", 20), ("densenet_bc", 5)}
+    assert {c.seed for c in configs if c.model == "densenet_bc"} == {0, 1, 2}
+    vgg = [c for c in configs if c.model == "vgg16"]
+    wanted = [c for p in source.points if (c := p.config).model == "vgg16" and c.seed == 0]
+    assert {(c.t_0, c.how_scale, c.scale_lr) for c in vgg} == {
+        (c.t_0, c.how_scale, c.scale_lr) for c in wanted
+    }
+    assert {(c.lr, c.dtype, c.cuda_graph, c.dataset) for c in vgg} == {
+        (0.25, "bf16", True, "digits")
+    }
+    assert not found.timing.exclusive_controls
+
+
+def test_the_pace_comes_from_the_first_epoch_and_from_what_lies_around(tmp_path):
+    epochs = [{"wall_s": 9.0, "capture_s": 4.0}, {"wall_s": 7.0, "capture_s": 3.0}]
+    lines = [json.dumps(each) for each in ({"config": {}}, *epochs)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    # 20 s as a process, of which 5 and 4 s were training.
+    assert pace(tmp_path / "metrics.jsonl", 20.0) == Pace(epoch_s=5.0, start_s=11.0)
+
+
+def test_the_plan_is_made_once(tmp_path):
+    for model in MODELS:
+        folder = tmp_path / "calibration" / model
+        folder.mkdir(parents=True)
+        epochs = [{"wall_s": 1.0, "capture_s": 0.0}] * 2
+        lines = [json.dumps(each) for each in ({"config": {}}, *epochs)]
+        (folder / "metrics.jsonl").write_text("\n".join(lines))
+    first = planned(tmp_path, "cifar100", dict.fromkeys(MODELS, 10.0), 600.0)
+    text = first.read_text()
+    again = planned(tmp_path, "cifar100", dict.fromkeys(MODELS, 10.0), 60.0)
+    assert (again, again.read_text()) == (first, text)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_calibrations_are_trainings_of_the_study_that_the_command_line_takes(model, tmp_path):
+    import argparse
+
+    from freezeout.commands import train
+
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    _, *arguments = calibration(model, "cifar100", tmp_path)
+    found = parser.parse_args(arguments)
+    assert (found.model, found.epochs, found.cuda_graph, found.t_0) == (model, 2, True, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--parts", "tests,tesst"], "--parts takes tests, bench, gate, study, got 'tesst'."),
+        (["--minutes", "0"], "--minutes must be above 0, got 0."),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path, capsys):
+    assert command.main(["--out", str(tmp_path), "--device", "cpu", *arguments]) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_the_plan_says_what_was_spent(tmp_path, capsys):
+    job_in(tmp_path).journal.add(ran(part="tests", seconds=60.0))
+    assert command.main(["--out", str(tmp_path), "--device", "cpu", "--plan"]) == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == "tests: 60 s of 2 min, tests that need a GPU"
+
+
+JUNIT = """<testsuites><testsuite>
+<testcase classname="a" name="good"/>
+<testcase classname="a" name="bad"><failure message="assert 1 == 2&#10;more">x</failure></testcase>
+<testcase classname="a" name="open"><skipped type="pytest.xfail" message="UNDECIDED: by 1"/></testcase>
+<testcase classname="a" name="off"><skipped type="pytest.skip" message="no device"/></testcase>
+</testsuite></testsuites>"""
+ENVIRONMENT = {
+    "device": "cuda",
+    "device_name": "NVIDIA H200",
+    "cores": 16,
+    "os": "Linux",
+    "torch": "2.11.0",
+    "cuda": "13.0",
+    "git_commit": "0123abc",
+}
+
+
+def test_a_published_folder_says_what_was_run_where_and_how_it_ended(tmp_path):
+    out = tmp_path / "out"
+    job = job_in(out)
+    keep_environment(out, ENVIRONMENT)
+    (out / "tests").mkdir()
+    (out / "tests" / "junit.xml").write_text(JUNIT)
+    job.journal.add(ran(step="tests", part="tests", cut=True, done=False, seconds=30.0))
+    job.journal.add(ran(step="tests", part="tests", exit_code=1))
+    (folder,) = publish(out, tmp_path / "published")
+    assert folder.name == "2026-11-30_nvidia-h200_tests"
+    text = (folder / "README.md").read_text()
+    assert text.startswith("# Tests; NVIDIA H200; 2026-11-30\n\ntorch 2.11.0, cuda 13.0; 16 CPU")
+    assert "30 s, cut when its time was up" in text
+    assert "1 passed, 1 failed, 1 undecided or expected, 1 skipped." in text
+    assert "- failed: `bad`: assert 1 == 2\n" in text
+    assert "- undecided or expected: `open`: UNDECIDED: by 1" in text
+    with pytest.raises(ValueError, match="what is published is never changed"):
+        publish(out, tmp_path / "published")
+
+
+def test_publishing_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no results of"):
+        publish(tmp_path, tmp_path / "published")
+    keep_environment(tmp_path, ENVIRONMENT)
+    with pytest.raises(ValueError, match="no part has been begun"):
+        publish(tmp_path, tmp_path / "published")
+
+
+def test_python_that_runs_the_steps_is_this_one(tmp_path):
+    log = tmp_path / "x.log"
+    step = Step(name="s", arguments=("-c", "import sys; print(sys.executable)"))
+    assert run_logged(step, log, 30.0) == (0, False)
+    assert log.read_text().strip() == sys.executable
