@@ -20,7 +20,7 @@ from reports.findings import findings, tolerance_label
 from reports.glance import answers
 from reports.glance_table import glance_table
 from reports.labels import setup
-from reports.prediction_tables import error_table, score_table
+from reports.prediction_tables import error_table, gap_table, score_table
 from reports.realised_tables import eaters_table, realised_table
 from reports.style import DARK, LIGHT, data_uri, rendered
 from reports.subject import Subject
@@ -140,6 +140,7 @@ def _section(subject: Subject, drawn: Mapping[str, bytes]) -> Mapping[str, objec
         "levels": levels(subject) if subject.curve else None,
         "worth": worth(subject) if subject.worths else None,
         "times": backward_times(subject) if subject.block_times else None,
+        "gap": _filled(gap_table(subject)),
         "sources": _sources(subject),
         "kinds": kinds(subject) if subject.profile else None,
     }

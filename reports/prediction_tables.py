@@ -1,8 +1,10 @@
 """Tables on predictions: each source over all real runs, and every source against every real run."""
 
+from freezeout.perf.gap import GapPart, gap_parts
 from reports.collection import Report
 from reports.display import INTERVALS, Table
 from reports.predictions import Prediction, Score, of_saving, scores
+from reports.subject import Subject
 from reports.text import bare_points, fixed, listing, percent, points
 
 
@@ -75,4 +77,40 @@ def _judged(prediction: Prediction) -> tuple[str, ...]:
         percent(prediction.real),
         points(prediction.error),
         f"{prediction.word} {_budget(prediction.budget)}{disturbed}",
+    )
+
+
+def gap_table(subject: Subject) -> Table:
+    """Where the measured curve and the real runs of one model part, by level; empty without both."""
+    curve = subject.curve
+    rows = [
+        (run.schedule.title, *_gap_row(part))
+        for run in subject.runs
+        if curve is not None
+        for part in gap_parts(curve, run)
+    ]
+    return Table(
+        header=(
+            *("schedule", "levels", "of the run", "step of the run", "by the curve"),
+            *("adds to the gap", "of it after a freeze"),
+        ),
+        rows=tuple(rows),
+        note=(
+            "Step: time over that of an unfrozen one of the twin (by the curve: of level 0). Adds to the gap: by how "
+            "many points of step time the curve's saving is above the run's because of these levels; all together they "
+            "are the whole gap, with the run by the stopwatch. After a freeze: what the first step at a new level "
+            "takes beyond the median of its level."
+        ),
+    )
+
+
+def _gap_row(part: GapPart) -> tuple[str, ...]:
+    levels = str(part.first) if part.first == part.last else f"{part.first} to {part.last}"
+    return (
+        levels,
+        f"{100 * part.share:.1f} %",
+        f"{100 * part.run_ratio:.1f} %",
+        f"{100 * part.curve_ratio:.1f} %",
+        f"{fixed(100 * part.adds, 2, '+')} pp",
+        f"{fixed(100 * part.after_freeze, 2, '+')} pp",
     )

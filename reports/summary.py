@@ -13,7 +13,7 @@ from reports.findings import findings
 from reports.glance import answers
 from reports.glance_table import glance_table
 from reports.labels import machine
-from reports.prediction_tables import error_table, score_table
+from reports.prediction_tables import error_table, gap_table, score_table
 from reports.realised_tables import eaters_table, realised_table
 from reports.training_table import training_table
 from reports.trust import trust, trust_table
@@ -73,6 +73,8 @@ def _sections(report: Report) -> Iterator[tuple[str, list[str]]]:
         name = escaped(subject.label)
         if subject.worths:
             yield f"## Which blocks are worth freezing: {name}", table(worth(subject))
+        if (gap := gap_table(subject)).rows:
+            yield f"## Where measured curve and real run part: {name}", table(gap)
         if subject.block_times:
             yield f"## Backward time of each block: {name}", table(backward_times(subject))
         if subject.profile:

@@ -125,10 +125,10 @@ def measured_saving(
     Between measured levels the ratio is interpolated along the backward FLOPs, which fall where the time falls.
     """
     weight = np.asarray(level_weights(spec, len(curve.blocks), total_steps))
-    return saving_of_rounds(step_ms(curve, phase), weight @ _interpolation(curve))
+    return saving_of_rounds(step_ms(curve, phase), weight @ interpolation(curve))
 
 
-def _interpolation(curve: Curve) -> Array:
+def interpolation(curve: Curve) -> Array:
     """Matrix of shape (blocks, measured levels) that maps measured costs to costs at every level."""
     flops = -np.asarray(curve.backward_flops, dtype=float)
     # The index breaks ties between levels of equal FLOPs and keeps the axis increasing.

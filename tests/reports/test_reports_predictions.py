@@ -8,7 +8,7 @@ from freezeout.perf.records import Pass
 from reports.collection import collect
 from reports.glance import answers
 from reports.page import html
-from reports.prediction_tables import error_table, score_table
+from reports.prediction_tables import error_table, gap_table, score_table
 from reports.predictions import of_subject, scores
 
 
@@ -94,3 +94,12 @@ def test_with_nothing_but_disturbed_runs_no_source_is_judged(make):
     assert score_table(report).rows == ()
     assert "left alone" in " ".join(answers(report)[2].sentences)
     assert "No source can be judged" in html(report)
+
+
+def test_the_gap_is_told_by_level_where_there_are_curve_and_run(make):
+    both = collect([make.session(), make.curve(make.resnet, 14), make.run(make.resnet, 14)])
+    table = gap_table(both.subjects[0])
+    assert [row[0] for row in table.rows] == ["cubic t_0=0.8 scaled"] * 4
+    assert sum(float(row[2].split()[0]) for row in table.rows) == pytest.approx(100, abs=0.2)
+    (subject,) = collect([make.session(), make.curve(make.resnet, 14)]).subjects
+    assert gap_table(subject).rows == ()
