@@ -106,7 +106,7 @@ def _gate(job: Job) -> Iterator[Step]:
             folder,
             turn,
             *("--models", "bench.slowed:net", "--batch-size", str(batch), *aa),
-            *("-k", "step_time or adds_up or repeated"),
+            *("--precision", "2", "-k", "step_time or adds_up or repeated"),
             slowed=f"{model} {block} {waits}",
         )
 
@@ -145,10 +145,10 @@ def _sweep(folder: Path, *arguments: str) -> Step:
     )
 
 
-STUDY_MINUTES = 10.5
+STUDY_MINUTES = 10.0
 PARTS = (
     Part(name="tests", title="tests that need a GPU", minutes=2.0, steps=_tests),
     Part(name="bench", title="default bench", minutes=10.5, steps=_bench),
-    Part(name="gate", title="gate on equal and on slowed code", minutes=5.0, steps=_gate),
+    Part(name="gate", title="gate on equal and on slowed code", minutes=5.5, steps=_gate),
     Part(name="study", title="CIFAR-100", minutes=STUDY_MINUTES, steps=_study),
 )

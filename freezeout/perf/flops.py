@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from freezeout.blocks import Blocks
+from freezeout.perf.operations import product_flops
 from freezeout.perf.records import FlopCurve
 from freezeout.trace import Sample, Where, first_that_works, stand_in
 
@@ -69,10 +69,9 @@ class _ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if id(tensor) in self.parameters:
                 self.current = max(self.current, self._origin(tensor))
         out = func(*args, **kwargs)
-        packet = func._overloadpacket
         found: set[_Gradient] = set()
-        if packet in flop_registry:
-            flops = flop_registry[packet](*args, **kwargs, out_val=out)
+        flops = product_flops(func._overloadpacket, args, kwargs, out)
+        if flops is not None:
             self.forward.append((self.current, flops))
             found = self._gradients(func, tensors, flops)
         self._note_outputs(tensors, _tensors(out))

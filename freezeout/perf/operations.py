@@ -20,6 +20,13 @@ Width = Callable[[Tensor], int]
 
 _aten = torch.ops.aten
 _OVERWRITES = (_aten.copy_, _aten.fill_, _aten.zero_)
+_AS_ON_A_GPU = {
+    _aten._scaled_dot_product_flash_attention_for_cpu: _aten._scaled_dot_product_flash_attention,
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        _aten._scaled_dot_product_flash_attention_backward
+    ),
+}
+"""Operations that torch's own formulas leave out on a CPU (in 2.11 and 2.14), and those that cost the same."""
 _ALLOCATES = (
     *(_aten.empty, _aten.empty_like, _aten.empty_strided, _aten.empty_permuted),
     *(_aten.new_empty, _aten.new_empty_strided),
@@ -41,9 +48,17 @@ def operations(
         return _convolution_backward(args, kwargs, out, width)
     if packet in _ALLOCATES or _is_view(func, (args, kwargs), outputs):
         return []
-    flops = flop_registry[packet](*args, **kwargs, out_val=out) if packet in flop_registry else 0
+    flops = product_flops(packet, args, kwargs, out) or 0
     inputs = tensors((args[1:] if packet in _OVERWRITES else args, kwargs))
-    return [[int(flops), moved_bytes(inputs, width) + moved_bytes(outputs, width)]]
+    return [[flops, moved_bytes(inputs, width) + moved_bytes(outputs, width)]]
+
+
+def product_flops(
+    packet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
+) -> int | None:
+    """FLOPs of an operation that takes products of tensors; None for one that takes none."""
+    formula = flop_registry.get(packet) or flop_registry.get(_AS_ON_A_GPU.get(packet))
+    return int(formula(*args, **kwargs, out_val=out)) if formula else None
 
 
 def tensors(tree: Any) -> list[Tensor]:
