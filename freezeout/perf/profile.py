@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 """Categories of a trace's events; the gpu_user_annotation beside them is a mark around kernels and no work."""
 
 Collector = Callable[[Workload, int, Path], list[Step]]
-"""Takes training steps under a profiler: of a workload, how many, and the .json.gz file to write the trace to."""
+"""Takes training steps under a profiler: of a workload, how many, and the .json file to write the trace to."""
 
 
 def profile_step(
@@ -77,10 +78,12 @@ def profile_step(
     with numerics(config.dtype, torch.device(config.device)), TemporaryDirectory() as folder:
         workload = Workload(subject)
         workload.set_level(level)
-        file = trace or Path(folder) / "trace.json.gz"
-        file.parent.mkdir(parents=True, exist_ok=True)
+        # Not compressed: torch does that line by line, which took as long as all the rest.
+        file = Path(folder) / "trace.json"
         found = (collect or collect_steps)(workload, steps, file)
-    record = profile_of(
+        if trace is not None:
+            _keep(file, trace, found, workload.blocks.names)
+    return profile_of(
         found,
         session=session,
         config=config,
@@ -88,9 +91,6 @@ def profile_step(
         unit="kernels" if config.device == "cuda" else "operators",
         level=level,
     )
-    if trace is not None:
-        _name_blocks(trace, found, record.blocks)
-    return record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,17 +119,15 @@ def collect_steps(workload: Workload, steps: int, file: Path) -> list[Step]:
     plan = schedule(wait=0, warmup=1, active=1 + steps, repeat=1)
     facts: dict[int, StepFacts] = {}
     feed = cycle(batches(workload.config, workload.device))
-    # There is one cycle, so nothing is accumulated; without it torch 2.11 warns of what later cycles would lose.
-    recording = profile(activities=activities, schedule=plan, acc_events=True)
-    with _quiet_kineto(), recording as profiler:
+    recording = profile(activities=activities, schedule=plan)
+    with _quiet_kineto(), _one_cycle(), recording as profiler:
         for index in range(2 + steps):
             with record_function(_mark(index)):
                 facts[index] = _step(workload, index, *next(feed))
                 clock.synchronize()  # its kernels end in it
             profiler.step()
     profiler.export_chrome_trace(str(file))
-    with gzip.open(file, "rt", encoding="utf-8") as opened:
-        events = json.load(opened, parse_float=Decimal)["traceEvents"]
+    events = json.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)["traceEvents"]
     return steps_in(events, {index: facts[index] for index in range(2, 2 + steps)})
 
 
@@ -178,6 +176,17 @@ def _quiet_kineto() -> Iterator[None]:
         yield
     finally:
         del os.environ[level]
+
+
+@contextmanager
+def _one_cycle() -> Iterator[None]:
+    """Keep torch 2.11 from warning that events are forgotten at the end of a cycle: there is one.
+
+    To ask for their accumulation instead would have torch make objects of all of them, which nothing here reads.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*clears events at the end of each cycle")
+        yield
 
 
 def steps_in(events: Sequence[Mapping[str, Any]], facts: Mapping[int, StepFacts]) -> list[Step]:
@@ -257,11 +266,11 @@ def _range(mark: re.Match[str], operator: Operator) -> Range:
     )
 
 
-def _name_blocks(trace: Path, steps: Sequence[Step], blocks: tuple[str, ...]) -> None:
-    """Add a row to a trace that shows which block the host was at; added afterwards, it has cost the steps no time."""
-    with gzip.open(trace, "rt", encoding="utf-8") as opened:
-        before, start, after = opened.read().partition('"traceEvents": [')
+def _keep(file: Path, trace: Path, steps: Sequence[Step], blocks: tuple[str, ...]) -> None:
+    """Keep a trace, with a row that shows which block the host was at; added afterwards, it has cost no step time."""
+    before, start, after = file.read_text(encoding="utf-8").partition('"traceEvents": [')
     rows = [f"\n{json.dumps(row)}," for step in steps for row in _block_row(step, blocks)]
+    trace.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(trace, "wt", encoding="utf-8") as opened:
         opened.write("".join([before, start, *rows, after]))
 

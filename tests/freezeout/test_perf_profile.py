@@ -180,7 +180,7 @@ def test_steps_may_be_collected_by_something_else(profiled):
         return steps
 
     assert profile_step(SUBJECT, session="s", steps=3, collect=collect) == record
-    assert asked == [(CONFIG, 3, "trace.json.gz")]
+    assert asked == [(CONFIG, 3, "trace.json")]
 
 
 @pytest.mark.parametrize(
