@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -239,12 +240,22 @@ def batches(config: Config, device: torch.device) -> list[tuple[Tensor, Tensor]]
         raise ValueError(
             f"the bench feeds square RGB images, but {config.model} takes {config.input_shape}."
         )
-    digits = read("digits", root=Path(), download=False, image_size=8).train
     format_ = _MEMORY_FORMAT[config.memory_format]
+    return [
+        (
+            images.float().div_(127.5).sub_(1).to(device, memory_format=format_),
+            (labels % config.num_classes).to(device),
+        )
+        for images, labels in _digits(config.batch_size, height)
+    ]
+
+
+@lru_cache(maxsize=1)  # of each model many workloads are made, and scaling up takes seconds
+def _digits(batch_size: int, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Batches of digits as uint8, scaled to `size`, and their labels, on the CPU."""
+    digits = read("digits", root=Path(), download=False, image_size=8).train
     found = []
     for index in range(NUM_BATCHES):
-        chosen = (torch.arange(config.batch_size) + index * config.batch_size) % len(digits)
-        images = resize(digits.images[chosen], height).float().div_(127.5).sub_(1)
-        labels = digits.labels[chosen] % config.num_classes
-        found.append((images.to(device, memory_format=format_), labels.to(device)))
+        chosen = (torch.arange(batch_size) + index * batch_size) % len(digits)
+        found.append((resize(digits.images[chosen], size), digits.labels[chosen]))
     return found

@@ -106,6 +106,18 @@ def test_what_ends_cleanly_on_sigterm_is_given_the_time_to(tmp_path):
     assert log.read_text().split() == ["ready", "saved"]
 
 
+def test_tests_that_are_cut_leave_a_file_of_what_is_done(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import time\ndef test_quick(): pass\ndef test_slow(): time.sleep(60)\n"
+    )
+    options = ("-p", "bench.evidence.interruptible", "-p", "no:cacheprovider", "-c", "/dev/null")
+    junit = tmp_path / "junit.xml"
+    arguments = ("-m", "pytest", *options, str(tmp_path), "--junitxml", str(junit))
+    code, cut = run_logged(Step(name="s", arguments=arguments), tmp_path / "log", 8.0)
+    assert (code, cut) == (2, True)
+    assert 'tests="1"' in junit.read_text()
+
+
 def test_nothing_is_begun_that_the_run_has_no_time_for(tmp_path):
     done, said = conducted(job_in(tmp_path), part(0), minutes=LEAST_S / 120)
     assert not done
@@ -252,7 +264,7 @@ def test_the_plan_says_what_was_spent(tmp_path, capsys):
     job_in(tmp_path).journal.add(ran(part="tests", seconds=60.0))
     assert command.main(["--out", str(tmp_path), "--device", "cpu", "--plan"]) == 0
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first == "tests: 60 s of 2 min, tests that need a GPU"
+    assert first == "tests: 60 s of 2.5 min, tests that need a GPU"
 
 
 JUNIT = """<testsuites><testsuite>
