@@ -115,7 +115,9 @@ def collect_steps(workload: Workload, steps: int, file: Path) -> list[Step]:
     plan = schedule(wait=0, warmup=1, active=1 + steps, repeat=1)
     facts: dict[int, StepFacts] = {}
     feed = cycle(batches(workload.config, workload.device))
-    with _quiet_kineto(), profile(activities=activities, schedule=plan) as profiler:
+    # There is one cycle, so nothing accumulates; but torch 2.11 warns where it may not.
+    options: dict[str, Any] = {"activities": activities, "schedule": plan, "acc_events": True}
+    with _quiet_kineto(), profile(**options) as profiler:
         for index in range(2 + steps):
             with record_function(_mark(index)):
                 facts[index] = _step(workload, index, *next(feed))
