@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 from freezeout.perf.records import (
@@ -97,6 +98,7 @@ class Notebook:
             with self._failing(config, case):
                 record = measure()
         except Exception as error:
+            _let_go(error)
             return error
         self.keep(record)
         return record
@@ -134,3 +136,11 @@ class Notebook:
         if self._store is not None:
             self._store.append(record)
         self.records.append(record)
+
+
+def _let_go(error: BaseException) -> None:
+    """Let go of what was measured when it failed: the error is kept, and would keep a model on the device with it."""
+    at: BaseException | None = error
+    while at is not None:
+        clear_frames(at.__traceback__)
+        at = at.__context__

@@ -177,7 +177,7 @@ class Workload:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in parameters:
                 kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            return tensor.detach()  # itself, it would keep the graph that keeps it, and so for ever
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
             loss = self.loss(*next(self._batches))

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from weakref import ref
 
 import pytest
 import torch
@@ -199,3 +200,17 @@ def test_a_training_is_taken_over_only_under_the_same_settings(tmp_path, monkeyp
         changed = replace(trainer.settings(TRAINED_SCHEDULES[0], 0), weight_decay=0.0)
         monkeypatch.setattr(trainer, "settings", lambda *_: changed)
         assert trainer.training(TRAINED_SCHEDULES[0], 0).settings["weight_decay"] == 0.0
+
+
+def test_a_failure_keeps_nothing_of_what_was_measured(monkeypatch):
+    kept = []
+
+    def broken(subject: object, **_: object) -> Curve:
+        model = subject.build()  # as a model on a device, in a local of what failed
+        kept.append(ref(model))
+        raise RuntimeError("no more memory")
+
+    monkeypatch.setattr("bench.harness.measure_curve", broken)
+    with (found := harness(None)).open(), pytest.raises(RuntimeError):
+        found.curve(TINY)
+    assert kept[0]() is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from freezeout.perf.conditions import CpuWatcher, CudaWatcher, around, conditions_for
-from freezeout.perf.machine import summary
+from freezeout.perf.machine import UNKNOWN, summary
 
 CPU = torch.device("cpu")
 
@@ -100,6 +100,7 @@ def test_a_gpu_is_read_or_says_why_not():
     joined = around(before, after)
     assert json.loads(json.dumps(joined, allow_nan=False)) == joined
     if "nvml" not in joined:
-        assert min(joined["sm_mhz"]) > 0
-        assert 0 < joined["temperature_c"][0] < 120
-    assert before["reading_ms"] < 50
+        for name, highest in (("sm_mhz", 1e4), ("temperature_c", 120), ("power_w", 2e3)):
+            told = [each for each in joined[name] if not str(each).startswith(UNKNOWN)]
+            assert all(0 < each < highest for each in told), name  # a part of a GPU tells less
+    assert after["reading_ms"] < 100  # the first may have to wake the driver

@@ -1,3 +1,5 @@
+from weakref import ref
+
 import pytest
 import torch
 from torch import nn
@@ -228,3 +230,16 @@ def test_stages_are_coarser_than_blocks():
     found = [subject_of(create, batch_size=2, granularity=g, **settings) for g in kinds]
     sizes = [len(set(each.groups.values())) for each in found]
     assert sizes[0] > sizes[1] > 1
+
+
+def test_counting_saved_bytes_keeps_nothing_alive():
+    setup, kept = workload(), []
+
+    def end(_module, _args, out):
+        found = out.sigmoid()  # whose backward pass needs its own result
+        kept.append(ref(found.untyped_storage()))
+        return found
+
+    setup.model.register_forward_hook(end)
+    assert setup.saved_bytes() > 0
+    assert [each() for each in kept] == [None]

@@ -2,12 +2,15 @@
 
 import copy
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from freezeout.numerics import CUBLAS_WORKSPACE, numerics
+from freezeout.numerics import numerics
 from freezeout.train import train
 from freezeout.train.capture import CapturedStep
 from freezeout.train.clock import PhaseTimer
@@ -28,6 +31,7 @@ from tests.small_training import (
     timeless,
 )
 
+ROOT = Path(__file__).parents[2]
 FREEZING = {"t_0": 0.3, "how_scale": "linear", "epochs": 6}
 
 
@@ -351,8 +355,7 @@ def cuda_run(*, count=34, **changes):
     ],
     ids=lambda changes: " ".join(map(str, changes)) or "plain",
 )
-def test_on_cuda_a_captured_run_ends_where_the_eager_one_does(changes, monkeypatch):
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+def test_on_cuda_a_captured_run_ends_where_the_eager_one_does(changes):
     dtype = changes.get("dtype", "fp32")
     found = []
     for captured in (False, True):
@@ -371,7 +374,8 @@ def test_on_cuda_a_captured_run_ends_where_the_eager_one_does(changes, monkeypat
     assert sum(record.capture_s for record in records) > 0
     for record in records:
         booked = record.step_s + record.capture_s + record.eval_s + record.data_s
-        assert booked == pytest.approx(record.wall_s, rel=0.2)
+        # What is not booked does not grow with the epoch, and four replayed steps are no long one.
+        assert booked == pytest.approx(record.wall_s, rel=0.2, abs=0.005)
 
 
 @pytest.mark.cuda
@@ -403,15 +407,13 @@ def test_on_cuda_memory_of_earlier_captures_is_given_back():
         torch.cuda.empty_cache()
         used.append(torch.cuda.memory_reserved())
     assert run.step.captures == 4
-    assert used[-1] <= used[0] + 2**21
+    assert used[-1] <= used[0] + 2**22  # three captures kept would be three segments of 2 MiB
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
-def test_on_cuda_a_captured_run_resumes_to_the_same_bits(tmp_path, monkeypatch, dtype):
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
-
+def test_on_cuda_a_captured_run_resumes_to_the_same_bits(tmp_path, dtype):
     def go(folder, seed=0, resume=False, on_epoch=None):
         module = dropout_net(seed).cuda()
         changes = FREEZING | {"cuda_graph": True, "deterministic": True, "dtype": dtype}
@@ -432,6 +434,8 @@ def test_on_cuda_a_captured_run_resumes_to_the_same_bits(tmp_path, monkeypatch, 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+# torch tells so once a process, when the mode is first set.
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 @pytest.mark.parametrize("changes", [{}, {"cuda_graph": True}, {"dtype": "fp16", "ema_decay": 0.9}])
 def test_on_cuda_no_step_waits_for_the_device(changes):
     run = cuda_run(t_0=1.0, **changes)
@@ -455,6 +459,15 @@ def test_on_cuda_no_step_waits_for_the_device(changes):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_a_step_that_asks_the_device_cannot_be_captured():
+    """In a process of its own: torch takes a broken capture for going on, and lets the device draw nothing more."""
+    command = "from tests.freezeout import test_train_capture as t; t.capture_a_step_that_asks()"
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "refused", done.stderr  # how such a process ends is torch's affair
+
+
+def capture_a_step_that_asks():
     class Asking(torch.nn.Sequential):
         def forward(self, images):
             logits = super().forward(images)
@@ -464,3 +477,5 @@ def test_on_cuda_a_step_that_asks_the_device_cannot_be_captured():
     run = new_run(module, random_data(device="cuda"), cuda_graph=True)
     with pytest.raises(ValueError, match="the training step of this model cannot be captured"):
         epochs_of(run, last=1)
+    sys.stdout.write("refused")
+    sys.stdout.flush()

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from freezeout.blocks import partition
-from freezeout.numerics import CUBLAS_WORKSPACE
 from freezeout.train import TrainConfig, train
 from freezeout.train.checkpoint import differences
 from freezeout.train.data import Data
@@ -139,8 +138,7 @@ def test_a_run_interrupted_within_an_epoch_repeats_the_epoch(tmp_path, whole, st
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_deterministic_run_on_cuda_resumes_to_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+def test_a_deterministic_run_on_cuda_resumes_to_the_same_bits(tmp_path):
     options = {"device": "cuda", "deterministic": True}
     module, _ = go(tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
