@@ -246,7 +246,7 @@ class _Names(TorchFunctionMode):
             kwargs["device"] = self.device.material
             if func in (torch.tensor, torch.as_tensor):
                 self.device.wait("copy of numbers that the host has")
-        before, self.device.is_told = self.device.is_told, not tensors((args, kwargs))
+        before, self.device.is_told = self.device.is_told, not tensors(args)
         try:
             out = func(*args, **kwargs)
         finally:

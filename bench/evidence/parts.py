@@ -21,11 +21,7 @@ SLOWER = 0.05
 """Share of its own backward time by which the block is slowed."""
 TURNS = ("base-1", "equal-1", "slow-1", "slow-2", "equal-2", "base-2")
 """There and back, so that a drift of the machine favours none."""
-WITHOUT_GPU = (
-    "tests/freezeout/test_fake_device.py",
-    "tests/freezeout/test_fake_cuda.py",
-    "tests/freezeout/test_perf_frozen.py",
-)
+WITHOUT_GPU = ("tests/freezeout/test_fake_device.py", "tests/freezeout/test_fake_cuda.py")
 """What stands in for the tests on a GPU where there is none."""
 
 

@@ -1,9 +1,11 @@
 """What a GPU would run, rehearsed on a CUDA device that is not there; see tests/fake_cuda.py."""
 
 import gc
+import inspect
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,38 +16,51 @@ import bench.test_training_speed as speed
 from bench.defaults import CUDA, Case
 from bench.harness import Harness
 from freezeout.cli import main
-from freezeout.perf.ceiling import measure_ceiling
 from freezeout.perf.clock import CudaClock
-from freezeout.perf.curve import measure_curve
-from freezeout.perf.ledger import measure_ledger
 from freezeout.perf.profile import profile_step
-from freezeout.perf.real import time_run
-from freezeout.perf.records import ScheduleSpec
 from freezeout.perf.workload import Workload
 from tests.fake_cuda import fake_cuda
+from tests.freezeout import test_cuda, test_perf_conditions, test_train_capture, test_train_resume
 from tests.freezeout.test_cuda import subject
 from tests.freezeout.test_train_capture import capture_a_step_that_asks
 
 ROOT = Path(__file__).parents[2]
 TINY = Case(model="wrn_10_1", batch_size=2, input_size=8, num_classes=10)
+LARGE = ("densenet_bc", "swin_tiny", "efficientnet_b0", "regnet_y")
+"""In the names of the models that take a step at their full image size, one or more from each source."""
 GPU_ONLY = (
     # About kernels, or of a size that only a GPU masters.
-    "test_events_time_the_device",
-    "test_compiled_levels",
-    "test_peak_memory_falls",
-    "test_the_ledger_adds_up",
-    "test_kernels_of",
-    "test_training_on_cuda_learns",
-    # Rehearsed below.
-    "test_a_cost_curve",
-    "test_a_real_run",
-    "test_on_cuda_a_step_that_asks",
+    "test_events_time_the_device_and_not_the_host",
+    "test_peak_memory_falls_from_level_to_level",
+    "test_compiled_levels_are_measured_without_falling_back_to_eager",
+    "test_the_ledger_adds_up_and_its_hooks_cost_little",
+    "test_kernels_of_frozen_blocks_are_of_the_forward_pass_alone",
+    "test_training_on_cuda_learns_the_digits",
+    # Rehearsed below, with fewer steps or in this process.
+    "test_a_cost_curve_falls_in_memory",
+    "test_a_real_run_is_timed_against_its_twin",
+    "test_on_cuda_a_step_that_asks_the_device_cannot_be_captured",
 )
-LIKE_OTHERS = (
-    "test_train_capture.py::test_on_cuda_a_captured_run_ends_where_the_eager_one_does[channels_last]",
-    "test_train_capture.py::test_on_cuda_a_captured_run_ends_where_the_eager_one_does[dtype]",
-    "test_train_capture.py::test_on_cuda_a_captured_run_resumes_to_the_same_bits[fp32]",
-)
+
+
+def cuda_tests():
+    """The tests that are marked `cuda`, with each of their parameters."""
+    for module in (test_cuda, test_perf_conditions, test_train_capture, test_train_resume):
+        of_module = getattr(module, "pytestmark", [])
+        for name, test in vars(module).items():
+            marks = [*of_module, *getattr(test, "pytestmark", [])]
+            if (
+                name[:5] == "test_"
+                and name not in GPU_ONLY
+                and "cuda" in {mark.name for mark in marks}
+            ):
+                kept = [mark for mark in marks if mark.name == "filterwarnings"]
+                tables = [mark.args for mark in marks if mark.name == "parametrize"]
+                for chosen in product(*(values for _, values in tables)):
+                    options = dict(zip((names for names, _ in tables), chosen, strict=True))
+                    told = " ".join(getattr(v, "__name__", str(v)) for v in options.values())
+                    yield pytest.param(test, options, marks=kept, id=f"{name} {told}".strip())
+
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the real one is there")
 
@@ -56,20 +71,11 @@ def device():
         yield found
 
 
-def pytest_with_the_device(*arguments):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.fake_cuda", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_the_cuda_tests_run_through():
-    files = ["test_cuda.py", "test_perf_conditions.py", "test_train_capture.py"]
-    files += ["test_train_loop.py", "test_train_resume.py"]
-    chosen = " and ".join(f"not {name}" for name in GPU_ONLY)
-    places = [f"tests/freezeout/{name}" for name in files]
-    left_out = [f"--deselect=tests/freezeout/{name}" for name in LIKE_OTHERS]
-    done = pytest_with_the_device("-m", "cuda", "-k", chosen, *left_out, *places)
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert "skipped" not in done.stdout
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(("test", "options"), [*cuda_tests()])
+def test_the_cuda_tests_run_through(test, options, request):
+    fixtures = inspect.signature(test).parameters.keys() - options.keys()
+    test(**options, **{name: request.getfixturevalue(name) for name in fixtures})
 
 
 @pytest.mark.usefixtures("device")
@@ -164,7 +170,11 @@ def test_memory_in_use_is_what_tensors_hold():
 # What the bench and the commands do
 
 
-@pytest.mark.parametrize("case", CUDA, ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CUDA if any(name in case.model for name in LARGE)],
+    ids=lambda case: case.id,
+)
 def test_the_benchs_models_take_steps_at_their_full_image_size(case):
     with fake_cuda(hollow=True):
         harness = Harness(
@@ -207,19 +217,6 @@ def test_what_is_measured_is_on_the_device_and_waits_for_nothing(device, dtype, 
         device.sync_mode = "default"
     state = [each for entry in workload.optimizer.state.values() for each in entry.values()]
     assert {each.device.type for each in [*workload.model.parameters(), *state]} == {"cuda"}
-
-
-@pytest.mark.usefixtures("device")
-def test_curve_ledger_run_and_ceiling_are_measured():
-    case = subject(memory_format="channels_last")
-    curve = measure_curve(case, session="s", budget_s=0.1, min_rounds=1)
-    assert list(curve.peak_bytes) == sorted(curve.peak_bytes, reverse=True)
-    assert measure_ledger(case, session="s", budget_s=0.1, min_rounds=1).block_ms
-    spec = ScheduleSpec(t_0=0.5, how_scale="cubic")
-    run = time_run(case, spec, curve, session="s", budget_s=0.1, total_steps=4)
-    assert len(run.passes[0].frozen_ms) == 4
-    ceiling = measure_ceiling(torch.device("cuda"), "fp32", session="s", budget_s=0.1)
-    assert ceiling.device == "cuda"
 
 
 @pytest.mark.usefixtures("device")
@@ -271,7 +268,7 @@ def tiny_harness():
 )
 def test_a_training_from_the_command_line_resumes(tmp_path, options):
     common = ["--dataset", "digits", "--image-size", "8", "--train-images", "120", "--epochs", "2"]
-    common += ["--batch-size", "40", "--t-0", "0.3", "--save", str(tmp_path), *options]
+    common += ["--batch-size", "40", "--t-0", "0.8", "--save", str(tmp_path), *options]
     command = ["train", "--model", "wrn_10_1", "--device", "cuda", *common]
     assert main(command) == 0
     assert main([*command, "--resume"]) == 0
@@ -294,8 +291,22 @@ def test_the_bench_times_the_trainers_step(captured):
     assert (record.capture_s > 0) == captured
 
 
-def test_the_bench_runs_through():
-    options = ["bench", "--device", "cuda", "--models", "wrn_10_1", "--batch-size", "2"]
-    options += ["--dtype", "fp32", "-k", "step_time"]
-    done = pytest_with_the_device(*options)
+@pytest.mark.usefixtures("device")
+def test_the_bench_measures_a_case():
+    harness = tiny_harness()
+    with harness.open():
+        found = harness.comparison(TINY)
+    assert found.real is not None
+    kinds = {type(record).__name__ for record in harness.records}
+    assert kinds == {"Session", "Curve", "Run", "Ledger", "Work", "Ceiling"}
+    peak_bytes = harness.curve(TINY).peak_bytes
+    assert list(peak_bytes) == sorted(peak_bytes, reverse=True)
+
+
+def test_the_bench_collects_its_cases():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.fake_cuda", "bench"]
+    command += ["--device", "cuda", "--collect-only"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
+    for case in CUDA:
+        assert f"[{case.id}" in done.stdout
