@@ -7,12 +7,13 @@ from pathlib import Path
 
 from bench.evidence.conduct import Conductor, left
 from bench.evidence.journal import Journal, keep_environment
-from bench.evidence.parts import PARTS, Job
+from bench.evidence.parts import PARTS, Job, decoded_folder
 from freezeout.commands.choices import device_of
 from freezeout.exits import BAD_INPUT, DONE, INTERRUPTED
 from freezeout.interrupts import sigterm_interrupts
 from freezeout.perf.environment import environment
 from freezeout.train.data import load
+from freezeout.train.decoded import keeping_decoded
 
 UNFINISHED = 3
 MINUTES = 9.5
@@ -67,9 +68,7 @@ def run(chosen: argparse.Namespace) -> int:
         print("\n".join(left(journal, parts)))
         return DONE
     if device == "cuda" and "study" in asked:
-        # Known now, not after all else is measured.
-        settings = {"root": Path("data"), "download": False, "validate": "test", "device": "cpu"}
-        load(chosen.dataset, **settings)
+        _check_images(chosen.dataset, chosen.out)
     chosen.out.mkdir(parents=True, exist_ok=True)
     keep_environment(chosen.out, environment(device_of(chosen.device)))
     job = Job(
@@ -83,6 +82,12 @@ def run(chosen: argparse.Namespace) -> int:
     print("\n".join(left(journal, parts)))
     _say("all is done" if done else "something is left: run the same command again")
     return DONE if done else UNFINISHED
+
+
+def _check_images(dataset: str, out: Path) -> None:
+    """Find out now, not after all else is measured, whether the images of the study are there; they are kept decoded."""
+    with keeping_decoded(decoded_folder(out)):
+        load(dataset, root=Path("data"), download=False, validate="test", device="cpu")
 
 
 def _say(text: str) -> None:

@@ -115,6 +115,11 @@ def _wait_ms(results: Path, block: str) -> float:
     return SLOWER * own_ms
 
 
+def decoded_folder(out: Path) -> Path:
+    """Where the study's images are kept decoded: where its sweep looks for them by itself."""
+    return out / "study" / "images"
+
+
 def _study(job: Job) -> Iterator[Step]:
     folder = job.out / "study"
     if job.device == "cpu":
@@ -124,7 +129,7 @@ def _study(job: Job) -> Iterator[Step]:
             yield Step(
                 name=f"calibration-{model}",
                 arguments=("-m", "freezeout", *calibration(model, job.dataset, folder)),
-                environment={DECODED: str((folder / "images").absolute())},
+                environment={DECODED: str(decoded_folder(job.out).absolute())},
             )
         taken = {
             model: sum(r.seconds for r in job.journal if r.step == f"calibration-{model}")
