@@ -66,6 +66,8 @@ class Settings:
     memory_format: Literal["contiguous", "channels_last"]
     curve_budget_s: float
     """Seconds of sampling for one model's cost curve."""
+    most_levels: int
+    """Freeze levels that are measured of a model with more blocks; evenly spread."""
     ledger_budget_s: float
     """Seconds of sampling for one model's stage ledger."""
     frozen_budget_s: float
@@ -80,6 +82,7 @@ DEVICES: Mapping[str, Settings] = {
         dtype="fp32",
         memory_format="contiguous",
         curve_budget_s=26.0,
+        most_levels=100,
         ledger_budget_s=12.0,
         frozen_budget_s=12.0,
         run_budget_s=30.0,
@@ -89,6 +92,7 @@ DEVICES: Mapping[str, Settings] = {
         dtype="bf16",
         memory_format="channels_last",
         curve_budget_s=12.0,
+        most_levels=40,
         ledger_budget_s=5.0,
         frozen_budget_s=6.0,
         run_budget_s=20.0,

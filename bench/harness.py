@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 import models
@@ -245,9 +246,11 @@ class Harness:
     def _levels(self, case: Case) -> tuple[int, ...] | None:
         if self.levels is not None and case is not TRAINED:
             return self.levels
-        if self.timed:
-            return None
         last = len(self.blocks(case)) - 1
+        if self.timed:
+            most = self.settings.most_levels
+            spread = np.linspace(0, last, most).round().astype(int)
+            return None if last < most else tuple(spread.tolist())
         return tuple(sorted({0, last // 2, last}))
 
     def ledger(self, case: Case, repeat: int = 0) -> Ledger:
@@ -285,13 +288,6 @@ class Harness:
 
     def frozen_steps(self, case: Case) -> FrozenSteps:
         """Steps at a few levels beside unfrozen ones split by block."""
-
-        def profile(subject: Subject, *, session: str, level: int) -> Profile:
-            """The profile of level 0 is there already."""
-            if level:
-                return profile_step(subject, session=session, level=level)
-            return self.profile(case)
-
         return self._measured(
             FrozenSteps,
             case,
@@ -300,7 +296,6 @@ class Harness:
                 session=self.session_id,
                 budget_s=self._budget_s(self.settings.frozen_budget_s),
                 min_rounds=self._min_rounds,
-                profile=profile,
                 progress=self.progress,
             ),
             lambda found: (

@@ -14,7 +14,7 @@ from freezeout.perf.block_times import block_times, hook_cost
 from freezeout.perf.comparison import PREDICTIONS, Comparison, compare
 from freezeout.perf.error_budgets import ERROR_BUDGETS, ErrorBudget
 from freezeout.perf.prediction_budgets import BUDGETS, Budgets
-from freezeout.perf.realised import GOAL, eaters, realised_share, verdict
+from freezeout.perf.realised import GOAL, most_eaten, realised_share, verdict
 from freezeout.perf.records import (
     Ceiling,
     Config,
@@ -178,9 +178,8 @@ class Summary:
         rows = []
         for found in self._all(FrozenSteps):
             share = realised_share(found, self.spec)
-            most = max(eaters(found), key=lambda each: each.share, default=None)
-            why = f"{most.what}: {100 * most.share:+.1f} %" if most else found.unprofiled
-            rows.append([found.config.title, percent(share), verdict(share), why])
+            row = [found.config.title, percent(share), verdict(share), most_eaten(found)]
+            rows.append(row)
         if rows:
             yield ""
             yield f"share of the ideal saving that is realised, goal {100 * GOAL:g} %"

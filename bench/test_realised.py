@@ -5,7 +5,7 @@ import pytest
 from bench.defaults import RUN_SCHEDULE, Case
 from bench.harness import Harness
 from freezeout.commands.table import percent
-from freezeout.perf.realised import GOAL, eaters, realised_share, verdict
+from freezeout.perf.realised import GOAL, most_eaten, realised_share, verdict
 
 
 def test_the_ideal_saving_is_realised(harness: Harness, case: Case) -> None:
@@ -17,7 +17,7 @@ def test_the_ideal_saving_is_realised(harness: Harness, case: Case) -> None:
         return  # a round is no evidence either way
     word = verdict(share)
     told = f"{word}: {found.config.title} realises {percent(share)} of the ideal saving, goal {100 * GOAL:g} %"
-    if most := max(eaters(found), key=lambda each: each.share, default=None):
-        told += f"; most is eaten {most.what}: {100 * most.share:.1f} %"
+    if most := most_eaten(found):
+        told += f"; most beyond it: {most}"
     if word != "REACHED":
         pytest.xfail(told)

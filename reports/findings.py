@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from freezeout.perf.prediction_budgets import BUDGETS
-from freezeout.perf.realised import GOAL
+from freezeout.perf.realised import GOAL, most_eaten
 from freezeout.perf.statistics import Estimate, Verdict
 from reports.accuracy import accuracy, tasks
 from reports.collection import Report
@@ -172,10 +172,8 @@ def _realised(subject: Subject) -> str:
         f"{subject.label}: {subject.main_spec.title} realises {percent(share)} of what its frozen blocks could "
         f"save; the goal is {100 * GOAL:g} %: {told[str(subject.goal_verdict)]}."
     )
-    most = max(subject.eaters, key=lambda each: each.share, default=None)
-    if most is None or most.share < 1 - GOAL:
-        return line
-    return f"{line} What costs most beyond the ideal: {most.what}, {100 * most.share:.1f} % of it."
+    most = most_eaten(subject.frozen_steps) if subject.frozen_steps else ""
+    return f"{line} What costs most beyond the ideal: {most}." if most else line
 
 
 def _floor(subject: Subject) -> str:

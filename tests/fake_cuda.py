@@ -441,6 +441,7 @@ class _Cuda:
             "set_sync_debug_mode": self.set_sync_debug_mode,
             "reset_peak_memory_stats": self.reset_peak_memory_stats,
             "max_memory_allocated": lambda _device=None: fake.peak,
+            "memory_stats": lambda _device=None: {"num_device_alloc": 0},
             "memory_allocated": lambda _device=None: fake.allocated,
             "memory_reserved": lambda _device=None: fake.allocated,
             "empty_cache": lambda: None,

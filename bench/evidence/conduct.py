@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from bench.evidence.journal import Journal, Ran
 from bench.evidence.parts import Job, Part, Step
+from freezeout.children import end_with_parent
 from freezeout.duration import duration
 
 GRACE_S = 20.0
@@ -35,13 +37,21 @@ class Conductor:
     def run(self, parts: Sequence[Part]) -> bool:
         """Go through `parts` in order; whether all of them are done."""
         end = self.now() + 60 * self.minutes
-        done = [
-            self._part(part, end) for part in parts
-        ]  # a part that is not done does not stop the next
+        # A part that is not done does not stop the next.
+        done = [self._part(part, end) for part in parts]
         return all(done)
 
     def _part(self, part: Part, end: float) -> bool:
         """Go through the steps of a part as far as its time and this run's allow; whether it is done."""
+        try:
+            return self._steps(part, end)
+        except (
+            ValueError
+        ) as error:  # what a step is made from is not there; the next part may have all
+            self.say(f"{part.name}: {' '.join(str(error).split())}")
+            return False
+
+    def _steps(self, part: Part, end: float) -> bool:
         for step in part.steps(self.job):
             if self.job.journal.is_done(step.name):
                 continue
@@ -96,6 +106,7 @@ def run_logged(step: Step, log: Path, limit_s: float) -> tuple[int, bool]:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
+            preexec_fn=partial(end_with_parent, os.getpid()),  # and nothing outlives it
         )
         try:
             return process.wait(limit_s), False

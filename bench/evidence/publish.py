@@ -147,7 +147,7 @@ def _reported(source: Source, part: str, topic: str, title: str, *names: str) ->
 
 def _gate(source: Source) -> Path | None:
     files = {turn: source.out / "gate" / f"{turn}.jsonl" for turn in TURNS}
-    there = {turn: file for turn, file in files.items() if file.exists()}
+    there = {turn: file for turn, file in files.items() if source.journal.is_done(f"gate-{turn}")}
     if not any(turn.startswith("base") for turn in there):
         return None
     folder = source.folder("gate", "gate")

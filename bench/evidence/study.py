@@ -56,8 +56,10 @@ class Size:
 def calibration(model: str, dataset: str, folder: Path) -> tuple[str, ...]:
     """Arguments of the training that shows what an epoch takes: short, and through all freeze levels."""
     study = read_study(SOURCE, [f"train.dataset={dataset}"])
-    first = next(p.config for p in study.points if p.config.model == model and p.config.t_0 == 0.5)
-    config = replace(first, epochs=CALIBRATION_EPOCHS)
+    first = next(p.config for p in study.points if p.config.model == model)
+    # Linear 0.5 freezes nothing in the first of two epochs, and all levels in the second.
+    schedule = {"t_0": 0.5, "how_scale": "linear", "scale_lr": False, "lr": 0.01}
+    config = replace(first, epochs=CALIBRATION_EPOCHS, eval_every=1, **schedule)
     kept = ("--save", str(folder / "calibration" / model), "--resume-if-any")
     return ("train", *options(config), "--device", "cuda", "--no-progress", *kept)
 
@@ -65,7 +67,7 @@ def calibration(model: str, dataset: str, folder: Path) -> tuple[str, ...]:
 def pace(metrics: Path, process_s: float) -> Pace:
     """The pace of a network by its calibration, which took `process_s` seconds as a process.
 
-    Its first epoch freezes little, so it counts as an unfrozen one; that makes the study a little too large.
+    Nothing freezes in its first epoch, which is evaluated as few epochs of the study are.
     """
     lines = metrics.read_text(encoding="utf-8").splitlines()[1:]
     epochs = [json.loads(line) for line in lines]

@@ -31,8 +31,8 @@ from freezeout.perf.workload import Subject, Workload
 
 MAX_ROUNDS = 20
 """More would fill the results file and not the interval."""
-SHARES = (0.25, 0.5, 0.75)
-"""Shares of the blocks that are frozen at the levels that are measured."""
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the blocks that are frozen at the levels that are measured; the head never is."""
 PROFILED = 0.5
 """The share at which the frozen step is profiled."""
 
@@ -80,7 +80,7 @@ def measure_frozen_steps(
         budget_s: seconds after which no new round is started; at least `min_rounds` are made all the same. The profiles
             come on top.
         min_rounds: rounds to make whatever the time.
-        profile: profiles steps; `profile_step` by default. Where it raises ValueError, the record says why.
+        profile: profiles steps; `profile_step` by default. Where that fails, the record says why.
         progress: called after every round.
         clock: that times the device; the device's own by default.
         watcher: of the machine's conditions; the device's own by default.
@@ -94,14 +94,14 @@ def measure_frozen_steps(
     clock = clock or clock_for(device)
     watcher = watcher or conditions_for(device)
     with numerics(subject.config.dtype, device):
-        found = _timed(subject, session, Budget(budget_s), min_rounds, progress, clock, watcher)
+        found = _timed(subject, session, budget_s, min_rounds, progress, clock, watcher)
     return _profiled(found, subject, profile)
 
 
 def _timed(
     subject: Subject,
     session: str,
-    budget: Budget,
+    budget_s: float,
     min_rounds: int,
     progress: Progress,
     clock: Clock,
@@ -112,7 +112,7 @@ def _timed(
         raise ValueError(f"{subject.config.model} has one block, which never freezes.")
     found = _empty(subject, workload, session)
     _warm_up(workload, found.levels, clock)
-    rng = random.Random(0)
+    rng, budget = random.Random(0), Budget(budget_s)
     make = partial(_round, workload, found.levels, clock, rng)
     sampling = Sampling(make=make, watcher=watcher, budget=budget)
     while sampling.kept < min_rounds or (sampling.fits_another and sampling.kept < MAX_ROUNDS):
@@ -220,6 +220,7 @@ def _profiled(found: FrozenSteps, subject: Subject, profile: Callable[..., Profi
     level = _level(PROFILED, len(found.blocks))
     try:
         profiles = tuple(profile(subject, session=found.session, level=k) for k in (0, level))
-    except ValueError as error:
-        return replace(found, unprofiled=str(error))
+    except Exception as error:  # whatever it is, what was timed is kept
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return replace(found, unprofiled=reason)
     return replace(found, profiles=profiles)

@@ -137,8 +137,8 @@ class Eater:
 def eaters(found: FrozenSteps) -> list[Eater]:
     """What the rest of the ideal saving at the profiled level goes into; empty without profiles.
 
-    They add up to what is not realised there. Work is by the profiler; the time between kernels (operators on a CPU) is
-    what the clock shows beyond it, at that level more than at level 0.
+    Together they are what is not realised there, but for medians being taken by phase. Work is by the profiler; the
+    time between kernels (operators on a CPU) is what the clock shows beyond it, at that level more than at level 0.
     """
     if not found.profiles:
         return []
@@ -149,6 +149,33 @@ def eaters(found: FrozenSteps) -> list[Eater]:
         Eater(what=what, ms=ms, share=ms / possible if possible else 0.0)
         for what, ms in _eaten_ms(found, rounds, column, unfrozen, frozen)
     ]
+
+
+CANCELLING = 3.0
+"""How many times as large as what is lost its parts may be, added by size, before they are said to tell nothing."""
+
+
+def most_eaten(found: FrozenSteps) -> str:
+    """What costs most beyond the ideal at the profiled level, in words; nothing where nothing does.
+
+    Two profiles and a clock are three measurements: where their differences outweigh what is lost, they do not say what
+    it went into.
+    """
+    parts = eaters(found)
+    if not parts:
+        return f"not profiled: {found.unprofiled}" if found.unprofiled else ""
+    lost = max(abs(sum(each.share for each in parts)), 1 - GOAL)
+    if sum(abs(each.share) for each in parts) > CANCELLING * lost:
+        return (
+            "the profiles differ by more than what is lost, so they do not tell what it goes into"
+        )
+    most = max(parts, key=lambda each: each.share)
+    level = found.profiles[-1].level
+    return (
+        f"{most.what}, {100 * most.share:+.1f} % with {level} blocks frozen"
+        if most.share > 0
+        else ""
+    )
 
 
 def _eaten_ms(

@@ -50,7 +50,10 @@ def decoded(
         return found
     images = decode([*paths], image_size)
     make_folder(file.parent)
-    replace_file(file, lambda opened: torch.save(images, opened))
+    # A name of its own: several trainings may decode the same images at once.
+    own = file.with_name(f"{file.stem}-{os.getpid()}.pt")
+    replace_file(own, lambda opened: torch.save(images, opened))
+    own.replace(file)
     return images
 
 

@@ -12,7 +12,17 @@ from bench.evidence.conduct import LEAST_S, Conductor, run_logged
 from bench.evidence.journal import Journal, Ran, keep_environment
 from bench.evidence.parts import PARTS, TURNS, Job, Part, Step
 from bench.evidence.publish import publish
-from bench.evidence.study import MODELS, Pace, Size, calibration, pace, planned, sizes, study_text
+from bench.evidence.study import (
+    MODELS,
+    Pace,
+    Size,
+    _cost_s,
+    calibration,
+    pace,
+    planned,
+    sizes,
+    study_text,
+)
 from freezeout.train.sweep.study import read_study
 
 
@@ -174,6 +184,7 @@ def test_the_study_grows_with_the_time_and_is_never_too_large():
             sum(each.epochs * each.seeds for each in found.values() if each),
         )
         assert total >= before
+        assert sum(_cost_s(PACES[model], each) for model, each in found.items()) <= seconds
         before = total
     assert found == dict.fromkeys(MODELS, Size(epochs=30, seeds=3))
 

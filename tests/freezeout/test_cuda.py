@@ -135,7 +135,7 @@ def test_kernels_of_frozen_blocks_are_of_the_forward_pass_alone(tmp_path):
         workload = Workload(case)
         level = len(workload.blocks) // 2
         workload.freezer.set_level(level)
-        steps = collect_steps(workload, 2, tmp_path / "trace.json.gz")
+        steps = collect_steps(workload, 2, tmp_path / "trace.json")
     names = workload.blocks.names
     found = profile_of(steps, session="s", config=case.config, blocks=names, unit="kernels")
     for phase in ("backward", "optimizer"):
