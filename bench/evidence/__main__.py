@@ -21,8 +21,8 @@ CIFAR100 = (100, 50_000, 10_000)
 MINUTES = 9.0
 EPILOG = """\
 Run it again with the same --out until it says that all is done, or that the time of what is left
-is used up: each run goes on where the one before was cut. Then `python -m bench.evidence.publish --out DIR`, on any machine, makes folders
-of it.
+is used up: each run goes on where the one before was cut. Then, on any machine,
+`python -m bench.evidence.publish --out DIR` makes folders of it.
 Exit codes: 0 all done, 2 bad input, 3 something is left (run it again), 130 interrupted.
 """
 
