@@ -46,6 +46,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="percentage points (half-width) of a level's ratio at which a curve is done (%(default)s)",
     )
     group.addoption(
+        "--longer",
+        type=float,
+        default=1.0,
+        metavar="TIMES",
+        help="sample everything so many times as long, where too much is UNDECIDED (%(default)s)",
+    )
+    group.addoption(
         "--budgets", type=Path, help="TOML file: how far each prediction may be off (our own)"
     )
     group.addoption(
@@ -84,6 +91,7 @@ def _harness(config: pytest.Config) -> Harness:
         resume=option.resume,
         repeats=int(option.aa),
         precision=option.precision / 100,
+        longer=option.longer,
         budgets=read_budgets(option.budgets) if option.budgets else BUDGETS,
         error_budgets=_error_budgets(option.error_budgets),
         traces=option.traces,

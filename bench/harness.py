@@ -77,6 +77,7 @@ class Harness:
         resume: bool,
         repeats: int = 0,
         precision: float = PRECISION,
+        longer: float = 1.0,
         budgets: Budgets = BUDGETS,
         error_budgets: tuple[ErrorBudget, ...] = ERROR_BUDGETS,
         traces: Path | None = None,
@@ -95,6 +96,7 @@ class Harness:
             resume: go on with an existing results file.
             repeats: how many times curve and ledger are measured again (A/A).
             precision: half-width of every level's ratio to level 0 at which a curve is done.
+            longer: how many times as long as by default everything is sampled.
             budgets: how far each prediction may be off.
             error_budgets: how much error which saving may cost.
             traces: folder for a Perfetto trace of each model; None for none.
@@ -107,6 +109,8 @@ class Harness:
             raise ValueError(f"--batch-size must be at least 2, got {batch_size}.")
         if not 0 < precision < 1:
             raise ValueError(f"--precision must be above 0 and below 100, got {100 * precision:g}.")
+        if not longer > 0:
+            raise ValueError(f"--longer must be above 0, got {longer:g}.")
         if dtype == "tf32" and device.type != "cuda":
             raise ValueError("--dtype tf32 needs a CUDA device.")
         self.device = device
@@ -118,6 +122,7 @@ class Harness:
         self.path = path
         self.repeats = repeats
         self.precision = precision
+        self.longer = longer
         self.budgets = budgets[device.type]
         self.error_budgets = error_budgets
         self.traces = traces
@@ -370,7 +375,7 @@ class Harness:
         return MIN_ROUNDS if self.timed else 1
 
     def _budget_s(self, seconds: float) -> float:
-        return seconds if self.timed else SMOKE_BUDGET_S
+        return seconds * self.longer if self.timed else SMOKE_BUDGET_S
 
     def _once(self, key: object, make: Callable[[], Any]) -> Any:
         if key not in self._made:

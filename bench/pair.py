@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from xml.etree import ElementTree
 
+from bench.junit import outcomes
 from bench.worktrees import (
     check_committed,
     check_own_code,
@@ -68,7 +68,7 @@ class Turn:
     @property
     def failures(self) -> frozenset[str]:
         """Tests that failed, by their names, and that the bench ended otherwise than by failed tests."""
-        tests = _failed_tests(self.junit)
+        tests = frozenset(each.test for each in outcomes(self.junit) if each.word == "failed")
         if self.code == PASS or (self.code == TESTS_FAILED and tests):
             return tests
         return tests | {f"the bench itself (exit code {self.code})"}
@@ -83,19 +83,6 @@ def _kinds(text: str) -> Iterator[str]:
             continue
         if isinstance(record, dict):
             yield str(record.get("kind"))
-
-
-def _failed_tests(junit: Path) -> frozenset[str]:
-    """Names of the tests that failed by a JUnit file; empty if there is none that can be read."""
-    try:
-        cases = list(ElementTree.parse(junit).getroot().iter("testcase"))
-    except (OSError, ElementTree.ParseError):
-        return frozenset()
-    return frozenset(
-        f"{case.get('classname', '')}::{case.get('name', '')}"
-        for case in cases
-        if case.find("failure") is not None or case.find("error") is not None
-    )
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -178,6 +178,8 @@ class Summary:
         rows = []
         for found in self._all(FrozenSteps):
             share = realised_share(found, self.spec)
+            if share is None:
+                continue
             row = [found.config.title, percent(share), verdict(share), most_eaten(found)]
             rows.append(row)
         if rows:

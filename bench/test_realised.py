@@ -13,6 +13,7 @@ def test_the_ideal_saving_is_realised(harness: Harness, case: Case) -> None:
     found = harness.frozen_steps(case)
     share = realised_share(found, RUN_SCHEDULE)
     assert found.blocks == harness.blocks(case).names
+    assert share is not None, "the schedule freezes"
     if not harness.timed:
         return  # a round is no evidence either way
     word = verdict(share)

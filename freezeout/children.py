@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 
@@ -21,3 +22,12 @@ def end_with_parent(parent: int) -> None:
         raise OSError(ctypes.get_errno(), "cannot ask to be ended with the parent process")
     if os.getppid() != parent:  # it was gone before it was asked
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty, without surrounding space; empty where there is none."""
+    try:
+        text = log.read_bytes()[-8192:].decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from freezeout.perf.records import (
-    KINDS,
+    KIND_OF,
     Ceiling,
     Config,
     Curve,
@@ -39,7 +39,11 @@ Kind = TypeVar(
     Failed,
 )
 Sessions = Mapping[str, Session]
-_TOLD = {cls: name.replace("_", " ") for name, cls in KINDS.items()}
+
+
+def told(kind: type[Record]) -> str:
+    """A kind of record in words."""
+    return KIND_OF[kind].replace("_", " ")
 
 
 def of_kind(kind: type[Kind], records: Iterable[Record]) -> list[Kind]:
@@ -87,7 +91,7 @@ class Case:
     def superseded(self) -> dict[str, int]:
         """Number of records beyond the latest, by kind, of the kinds of which one is shown."""
         counts = Counter(type(record) for record in self.records)
-        return {_TOLD[kind]: counts[kind] - 1 for kind in SINGLE if counts[kind] > 1}
+        return {told(kind): counts[kind] - 1 for kind in SINGLE if counts[kind] > 1}
 
     def last(self, kind: type[Kind]) -> Kind | None:
         """The latest of its records of one kind."""

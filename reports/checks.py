@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from freezeout.perf.records import (
-    KINDS,
     PHASES,
     Ceiling,
     Curve,
@@ -19,6 +18,7 @@ from freezeout.perf.records import (
     Work,
 )
 from freezeout.perf.results import ResultsError
+from reports.cases import told
 from reports.fields import check_fields
 
 NO_LENGTHS: Mapping[int, tuple[int, str]] = {}
@@ -49,11 +49,8 @@ def check(record: Record) -> None:
         case _:
             return
     if problem := next(problems, None):
-        kind = next(name for name, cls in KINDS.items() if isinstance(record, cls)).replace(
-            "_", " "
-        )
         of = record.dtype if isinstance(record, Ceiling) else record.config.title
-        raise ResultsError(f"the {kind} of {of} is damaged: {problem}.")
+        raise ResultsError(f"the {told(type(record))} of {of} is damaged: {problem}.")
 
 
 def _in_curve(curve: Curve) -> Iterator[str]:

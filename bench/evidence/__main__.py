@@ -2,28 +2,26 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.evidence.conduct import Conductor, left
+from bench.evidence.conduct import Conductor, Standing, spent
 from bench.evidence.journal import Journal, keep_environment
-from bench.evidence.parts import PARTS, Job, decoded_folder
+from bench.evidence.parts import PARTS, Job
 from freezeout.commands.choices import device_of
 from freezeout.exits import BAD_INPUT, DONE, INTERRUPTED
 from freezeout.interrupts import sigterm_interrupts
 from freezeout.perf.environment import environment
-from freezeout.train.data import load
-from freezeout.train.decoded import keeping_decoded
 
-UNFINISHED = 3
-CIFAR100 = (100, 50_000, 10_000)
-"""Classes, training and test images: an archive that is not unpacked leaves a smaller data set that looks whole."""
+LEFT, STUCK = 3, 4
 MINUTES = 9.0
+TIMES = {"cuda": 1.0, "cpu": 3.0}
+"""How many times its minutes a part may take, by device: they are made for a large GPU."""
 EPILOG = """\
-Run it again with the same --out until it says that all is done, or that the time of what is left
-is used up: each run goes on where the one before was cut. Then, on any machine,
-`python -m bench.evidence.publish --out DIR` makes folders of it.
-Exit codes: 0 all done, 2 bad input, 3 something is left (run it again), 130 interrupted.
+Run it again with the same --out until nothing is left: each run goes on where the one before was cut.
+Then, on any machine, `python -m bench.evidence.publish --out DIR` makes folders of it.
+Exit codes: 0 all done, 2 bad input, 3 something is left (run it again), 4 something is not whole and
+running this again would not change it (its time is used up, or what it needs is not there), 130 interrupted.
 """
 
 
@@ -45,6 +43,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help="CIFAR-100 as in `freezeout train`: cifar100 in data/, or imagefolder:DIR [%(default)s]",
     )
+    add("--times", type=float, help="how many times its minutes each part may take [cuda 1, cpu 3]")
     names = [part.name for part in PARTS]
     add("--parts", default=",".join(names), help="comma-separated, of [%(default)s]")
     add("--plan", action="store_true", help="print the parts and what is spent of them, and stop")
@@ -55,7 +54,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Run what was asked for; the exit code.
 
     Raises:
-        ValueError: an option is out of range, or the images of the study are not there.
+        ValueError: an option is out of range.
     """
     asked = chosen.parts.split(",")
     strange = [name for name in asked if name not in {part.name for part in PARTS}]
@@ -64,39 +63,38 @@ def run(chosen: argparse.Namespace) -> int:
         raise ValueError(f"--parts takes {known}, got {strange[0]!r}.")
     if not chosen.minutes > 0:
         raise ValueError(f"--minutes must be above 0, got {chosen.minutes:g}.")
+    if chosen.times is not None and not chosen.times > 0:
+        raise ValueError(f"--times must be above 0, got {chosen.times:g}.")
     parts = [part for part in PARTS if part.name in asked]
-    device = device_of(chosen.device).type
-    journal = Journal(chosen.out / "evidence.json")
-    if chosen.plan:
-        print("\n".join(left(journal, parts)))
-        return DONE
-    if device == "cuda" and "study" in asked:
-        _check_images(chosen.dataset, chosen.out)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    keep_environment(chosen.out, environment(device_of(chosen.device)))
+    device = device_of(chosen.device)
     job = Job(
         out=chosen.out,
-        device="cuda" if device == "cuda" else "cpu",
+        device="cuda" if device.type == "cuda" else "cpu",
         dataset=chosen.dataset,
-        journal=journal,
+        times=chosen.times or TIMES[device.type],
+        journal=Journal(chosen.out / "evidence.json"),
     )
+    if chosen.plan:
+        print("\n".join(spent(job, parts)))
+        return DONE
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    keep_environment(chosen.out, environment(device))
     with sigterm_interrupts():
-        done = Conductor(job=job, minutes=chosen.minutes, say=_say).run(parts)
-    print("\n".join(left(journal, parts)))
-    _say("all is done" if done else "something is left: run the same command again")
-    return DONE if done else UNFINISHED
+        standings = Conductor(job=job, minutes=chosen.minutes, say=_say).run(parts)
+    print("\n".join(spent(job, parts)))
+    return _exit_code(standings)
 
 
-def _check_images(dataset: str, out: Path) -> None:
-    """Find out now, not after all else is measured, whether the study's images are there; they are kept decoded."""
-    with keeping_decoded(decoded_folder(out)):
-        data = load(dataset, root=Path("data"), download=False, validate="test", device="cpu")
-    found = (data.num_classes, len(data.train), len(data.eval or ()))
-    if found != CIFAR100:
-        raise ValueError(
-            f"--dataset {dataset} is not the whole of CIFAR-100: it has classes, training and test images "
-            f"{found} instead of {CIFAR100}."
-        )
+def _exit_code(standings: Mapping[str, Standing]) -> int:
+    """Say how the parts stand; the code for it."""
+    left, stuck = ([name for name in standings if standings[name] == s] for s in ("left", "stuck"))
+    if stuck:
+        _say(f"not whole, for the reasons above (--times gives more time): {', '.join(stuck)}")
+    if left:
+        _say(f"left, run the same command again: {', '.join(left)}")
+    if not left and not stuck:
+        _say("all is done")
+    return LEFT if left else STUCK if stuck else DONE
 
 
 def _say(text: str) -> None:

@@ -7,21 +7,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from bench.evidence.journal import Journal, Ran
+from bench.evidence.journal import Ran
 from bench.evidence.parts import Job, Part, Step
-from freezeout.children import end_with_parent
+from freezeout.children import end_with_parent, last_line
 from freezeout.duration import duration
+from freezeout.exits import INTERRUPTED
 
 GRACE_S = 20.0
 """Seconds that a step has to end by itself once its time is up; what is finished is on disk by then anyway."""
-LEAST_S = 30.0
-"""Seconds below which no step is begun."""
-TICK_S = 0.2
+Standing = Literal["done", "left", "stuck"]
+"""Of a part: whole, to go on by another run, or not whole though the same command would not go on with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,38 +35,39 @@ class Conductor:
     say: Callable[[str], None]
     now: Callable[[], float] = time.monotonic
 
-    def run(self, parts: Sequence[Part]) -> bool:
-        """Go through `parts` in order; whether all of them are done."""
+    def run(self, parts: Sequence[Part]) -> dict[str, Standing]:
+        """Go through `parts` in order; how each of them stands then, by its name."""
         end = self.now() + 60 * self.minutes
         # A part that is not done does not stop the next.
-        done = [self._part(part, end) for part in parts]
-        return all(done)
+        return {part.name: self._part(part, end) for part in parts}
 
-    def _part(self, part: Part, end: float) -> bool:
-        """Go through the steps of a part as far as its time and this run's allow; whether it is done."""
+    def _part(self, part: Part, end: float) -> Standing:
+        """Go through the steps of a part as far as its time and this run's allow."""
         try:
             return self._steps(part, end)
-        except (
-            ValueError
-        ) as error:  # what a step is made from is not there; the next part may have all
+        except ValueError as error:  # what a step is made from is not there
             self.say(f"{part.name}: {' '.join(str(error).split())}")
-            return False
+            return "stuck"
 
-    def _steps(self, part: Part, end: float) -> bool:
+    def _steps(self, part: Part, end: float) -> Standing:
+        standing: Standing = "done"
         for step in part.steps(self.job):
             if self.job.journal.is_done(step.name):
                 continue
-            left_s = 60 * part.minutes - self.job.journal.spent_s(part.name)
-            limit_s = min(left_s, end - self.now() - GRACE_S)
-            if limit_s < LEAST_S:
-                whose = "this run" if limit_s < left_s else f"{part.name} in all runs"
+            part_s, run_s = self.job.left_s(part), end - self.now() - GRACE_S
+            if min(part_s, run_s) < step.least_s:
+                whose = f"{part.name} in all runs" if part_s < step.least_s else "this run"
                 self.say(f"{step.name}: not begun or not finished; the time of {whose} is up")
-                return False
-            ran = self._step(step, part, limit_s)
-            self.job.journal.add(ran)
+                return self._unfinished(part, step)
+            ran = self._step(step, part, min(part_s, run_s))
             if not ran.done:
-                return False
-        return True
+                standing = self._unfinished(part, step)
+                if ran.cut or step.needed:
+                    return standing
+        return standing
+
+    def _unfinished(self, part: Part, step: Step) -> Standing:
+        return "left" if self.job.left_s(part) >= step.least_s else "stuck"
 
     def _step(self, step: Step, part: Part, limit_s: float) -> Ran:
         variables = [f"{key}={shlex.quote(value)}" for key, value in step.environment.items()]
@@ -75,19 +77,27 @@ class Conductor:
         started, begun = datetime.now(UTC).isoformat(timespec="seconds"), self.now()
         number = 1 + self.job.journal.starts(step.name)
         log = self.job.out / "logs" / f"{step.name}-{number}.log"
-        code, cut = run_logged(step, log, limit_s)
         ran = Ran(
             step=step.name,
             part=part.name,
             command=told,
             started=started,
-            seconds=self.now() - begun,
-            exit_code=code,
-            cut=cut,
-            done=not cut and code in step.done_with,
+            seconds=0.0,
+            exit_code=None,
+            cut=True,
+            done=False,
         )
+        self.job.journal.begin(ran)
+        code, cut = INTERRUPTED, True
+        try:
+            code, cut = run_logged(step, log, limit_s)
+        finally:
+            done = not cut and step.is_done(code)
+            seconds = self.now() - begun
+            ran = replace(ran, seconds=seconds, exit_code=code, cut=cut, done=done)
+            self.job.journal.end(ran)
         ended = "cut, goes on the next time" if cut else f"exit code {code}"
-        self.say(f"{step.name}: {duration(ran.seconds)}, {ended}; {last_line(log)}")
+        self.say(f"{step.name}: {duration(ran.seconds)}, {ended}; {last_line(log) or 'no output'}")
         return ran
 
 
@@ -126,15 +136,9 @@ def _end(process: "subprocess.Popen[bytes]") -> int:
         return process.wait()
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-
-
-def left(journal: Journal, parts: Sequence[Part]) -> list[str]:
+def spent(job: Job, parts: Sequence[Part]) -> list[str]:
     """A line for every part: what went into it so far."""
     return [
-        f"{part.name}: {duration(journal.spent_s(part.name))} of {part.minutes:g} min, {part.title}"
+        f"{part.name}: {duration(job.journal.spent_s(part.name))} of {job.times * part.minutes:g} min, {part.title}"
         for part in parts
     ]

@@ -29,15 +29,16 @@ class Ran:
     started: str
     """UTC, ISO 8601."""
     seconds: float
-    exit_code: int
+    exit_code: int | None
+    """None where this program was killed before the step ended."""
     cut: bool
-    """Whether its time was up before it ended by itself."""
+    """Whether it was ended before it did so by itself: its time was up, or this program was ended."""
     done: bool
     """Whether there is nothing left to do of it."""
 
 
 class Journal:
-    """The starts of all steps, in order; each is on disk once it is added."""
+    """The starts of all steps, in order; each is on disk from its beginning, for whoever is killed before its end."""
 
     def __init__(self, path: Path) -> None:
         """Go on with the file at `path`, if there is one.
@@ -52,9 +53,17 @@ class Journal:
         """All starts."""
         return iter(self._ran)
 
-    def add(self, ran: Ran) -> None:
-        """Note a start that is over."""
+    def begin(self, ran: Ran) -> None:
+        """Note a start."""
         self._ran.append(ran)
+        self._keep()
+
+    def end(self, ran: Ran) -> None:
+        """Note how the start that was noted last has ended."""
+        self._ran[-1] = ran
+        self._keep()
+
+    def _keep(self) -> None:
         text = json.dumps([asdict(each) for each in self._ran], indent=1)
         replace_file(self._path, lambda file: file.write(f"{text}\n".encode()))
 

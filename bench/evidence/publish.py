@@ -1,11 +1,12 @@
 """`python -m bench.evidence.publish --out DIR`: makes folders for reports/published of what `bench.evidence` measured.
 
 Needs no GPU. Each folder holds the raw results, how the tests ended, the report, the commands, and a README that says
-what came out, passed or not.
+what came out, passed or not. What cannot be published does not stop the rest.
 """
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,15 +15,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
+from typing import Any, get_args
 
 from bench.evidence.journal import ENVIRONMENT, Journal, Ran
 from bench.evidence.parts import SLOWED, SLOWER, TURNS
+from bench.evidence.study import plan_of
+from bench.junit import Word, outcomes
 from freezeout.duration import duration
 from freezeout.exits import BAD_INPUT, DONE
 
+CHECKOUT = Path(__file__).parents[2]
 PUBLISHED = Path("reports/published")
+CAME_OUT = ("", "What came out: [summary.md](summary.md), [index.html](index.html).")
 VERSIONS = ("torch", "torchvision", "timm", "cuda", "cudnn", "python")
 EXPECTED = {"equal": 0, "slowed": 1}
 """Exit codes of the gate: pass, regression."""
@@ -35,7 +39,6 @@ class Source:
     """What is published from."""
 
     out: Path
-    to: Path
     environment: Mapping[str, Any]
     journal: Journal
 
@@ -43,24 +46,13 @@ class Source:
         """The starts of a part's steps."""
         return [each for each in self.journal if each.part == part]
 
-    def folder(self, part: str, topic: str) -> Path:
-        """The new folder of a topic.
-
-        Raises:
-            ValueError: it is there already; evidence is never edited.
-        """
+    def name(self, part: str, topic: str) -> str:
+        """Of the folder that a topic gets: day, device, topic."""
         day = self.ran(part)[0].started[:10]
         device = self.environment["device_name"]
         if self.environment["device"] == "cpu":
             device = f"cpu-{self.environment['cores']}-cores"
-        name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-        path = self.to / f"{day}_{name}_{topic}"
-        if path.exists():
-            raise ValueError(
-                f"{path} exists, and what is published is never changed; move it away."
-            )
-        path.mkdir(parents=True)
-        return path
+        return f"{day}_{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}_{topic}"
 
     def heading(self, part: str, title: str) -> Iterator[str]:
         """The first lines of a README: what, where, when, by which commands."""
@@ -73,91 +65,122 @@ class Source:
         yield f"{versions}; {env['cores']} CPU cores, {env['os']}; commit {env['git_commit']}."
         yield ""
         for each in ran:
-            ended = "cut when its time was up" if each.cut else f"exit code {each.exit_code}"
+            ended = "cut" if each.cut else f"exit code {each.exit_code}"
+            ended = "killed" if each.exit_code is None else ended
             yield f"- `{each.command}`: {duration(each.seconds)}, {ended}"
         yield ""
 
 
-def publish(out: Path, to: Path) -> list[Path]:
+def publish(out: Path, to: Path) -> tuple[list[Path], list[str]]:
     """Make a folder of every part that was begun.
 
     Args:
         out: as `python -m bench.evidence` left it.
         to: folder for the new folders.
 
+    Returns:
+        The new folders, each whole; and for each part that could not be published, why.
+
     Raises:
-        ValueError: there is nothing to publish, a folder is there already, or results cannot be read.
+        ValueError: there is nothing to publish, or the journal is damaged.
     """
     try:
         environment = json.loads((out / ENVIRONMENT).read_text(encoding="utf-8"))
     except OSError:
         raise ValueError(f"{out} holds no results of `python -m bench.evidence`.") from None
-    source = Source(out=out, to=to, environment=environment, journal=Journal(out / "evidence.json"))
-    begun = [make for part, make in MAKERS.items() if source.ran(part)]
+    source = Source(out=out, environment=environment, journal=Journal(out / "evidence.json"))
+    begun = [part for part in MAKERS if source.ran(part)]
     if not begun:
         raise ValueError(f"in {out} no part has been begun; nothing to publish.")
-    return [folder for make in begun if (folder := make(source)) is not None]
+    folders, problems = [], []
+    for part in begun:
+        try:
+            folders.append(_made(source, part, to))
+        except (ValueError, OSError) as error:
+            problems.append(f"{part}: {' '.join(str(error).split())}")
+    return folders, problems
 
 
-def _tests(source: Source) -> Path:
-    folder = source.folder("tests", "tests")
-    junit = source.out / "tests" / "junit.xml"
-    lines = [*source.heading("tests", "Tests")]
-    lines += _outcomes([junit]) if junit.exists() else ["They did not come to an end."]
-    if junit.exists():
-        shutil.copy(junit, folder)
-    _readme(folder, lines)
-    return folder
+def _made(source: Source, part: str, to: Path) -> Path:
+    """The folder of a part, which gets its name once it is whole.
+
+    Raises:
+        ValueError: nothing was measured, or the folder is there already; evidence is never edited.
+    """
+    device = source.environment["device"]
+    topic, make = MAKERS[part]
+    path = to / source.name(part, topic[device])
+    if path.exists():
+        raise ValueError(f"{path} exists, and what is published is never changed; move it away.")
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        lines = make(source, partial)
+        (partial / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return path
 
 
-def _bench(source: Source) -> Path | None:
-    return _reported(source, "bench", "default-bench", "The default bench", "results.jsonl")
+def _tests(source: Source, folder: Path) -> list[str]:
+    junit = _newest(source.out / "tests", "tests")
+    for path in junit:
+        shutil.copy(path, folder)
+    return [*source.heading("tests", "Tests"), *_ended(junit)]
 
 
-def _study(source: Source) -> Path | None:
+def _bench(source: Source, folder: Path) -> list[str]:
+    out = source.out / "bench"
+    junit = [*_newest(out, "speed"), *_newest(out, "results")]
+    _report(out, folder, "results.jsonl", "speed.json", *(path.name for path in junit))
+    return [*source.heading("bench", "The default bench"), *_ended(junit), *CAME_OUT]
+
+
+def _study(source: Source, folder: Path) -> list[str]:
     title = "CIFAR-100" if source.environment["device"] == "cuda" else "The digits"
-    topic = "cifar100" if source.environment["device"] == "cuda" else "digits"
-    planned = source.out / "study" / "planned.toml"
-    if planned.exists():
-        sizes = [line[2:] for line in planned.read_text("utf-8").splitlines() if ": " in line[:20]]
-        title += f" ({'; '.join(sizes)})"
-    return _reported(source, "study", topic, title, "results.jsonl", "planned.toml", "study.toml")
+    plan = plan_of(source.out / "study")
+    if plan.exists():
+        sizes = [line[2:] for line in plan.read_text("utf-8").splitlines() if line[:2] == "# "]
+        title += f" ({'; '.join(sizes[1:])})"
+    _report(source.out / "study", folder, "results.jsonl", plan.name, "study.toml")
+    return [*source.heading("study", title), *CAME_OUT]
 
 
-def _reported(source: Source, part: str, topic: str, title: str, *names: str) -> Path | None:
-    """A folder with results, how the tests ended, and the report; None where nothing was measured."""
-    results = source.out / part / names[0]
-    if not results.exists():
-        return None
-    folder = source.folder(part, topic)
-    kept = [source.out / part / name for name in names]
-    junit = sorted((source.out / part).glob("*.junit.xml"), key=lambda path: path.stat().st_mtime)
-    for path in [*kept, *junit]:
+def _report(out: Path, folder: Path, *names: str) -> None:
+    """Copy results, the first of `names`, and what there is of the others, and report on them.
+
+    Raises:
+        ValueError: there are no results, or none that can be reported on.
+    """
+    if not (out / names[0]).exists():
+        raise ValueError("nothing was measured.")
+    for path in (out / name for name in names):
         if path.exists():
             shutil.copy(path, folder)
-    _reports(str(folder / names[0]), "--out", str(folder))
+    _reports(folder, names[0], "--out", ".")
     for drawn in folder.glob("figures/*.svg"):
         drawn.unlink()  # the page holds them, and the PNG beside show the same
-    lines = [*source.heading(part, title), *(_outcomes(junit[-1:]) if junit else [])]
-    _readme(
-        folder, [*lines, "", "What came out: [summary.md](summary.md), [index.html](index.html)."]
-    )
-    return folder
 
 
-def _gate(source: Source) -> Path | None:
+def _gate(source: Source, folder: Path) -> list[str]:
     files = {turn: source.out / "gate" / f"{turn}.jsonl" for turn in TURNS}
     there = {turn: file for turn, file in files.items() if source.journal.is_done(f"gate-{turn}")}
     if not any(turn.startswith("base") for turn in there):
-        return None
-    folder = source.folder("gate", "gate")
+        raise ValueError("no session of the base came to its end.")
     for file in there.values():
         shutil.copy(file, folder)
     lines = [*source.heading("gate", "The gate on equal code and on a block made slower")]
     for name, expected in EXPECTED.items():
         lines += _judged(source, folder, there, name, expected)
-    _readme(folder, lines)
-    return folder
+    return lines
+
+
+def _newest(folder: Path, name: str) -> list[Path]:
+    """The newest JUnit file of what has that name, which went on from those before; none where none says anything."""
+    found = [path for path in folder.glob(f"{name}-*.junit.xml") if outcomes(path)]
+    return [max(found, key=lambda path: path.stat().st_mtime)] if found else []
 
 
 def _judged(
@@ -166,14 +189,14 @@ def _judged(
     """Run the gate on the sessions of one side and say how it ended."""
     side = {"equal": "equal", "slowed": "slow"}[name]
     base, candidate = (
-        [folder / path.name for turn, path in there.items() if turn.startswith(which)]
+        [path.name for turn, path in there.items() if turn.startswith(which)]
         for which in ("base", side)
     )
     if not candidate:
         yield f"- {name}: not measured, the time was up."
         return
-    sides = ("--baseline", *map(str, base), "--candidate", *map(str, candidate))
-    code, text = _reports("gate", *sides, "--out", str(folder / name), codes=GATE_CODES)
+    sides = ("--baseline", *base, "--candidate", *candidate)
+    code, text = _reports(folder, "gate", *sides, "--out", name, codes=GATE_CODES)
     word = "as it must be" if code == expected else f"NOT AS IT MUST BE, which is {expected}"
     counted = f"{len(base)} + {len(candidate)} sessions"
     told = text.splitlines()[0]
@@ -182,14 +205,17 @@ def _judged(
         yield f"  {_named(source, folder / name / 'gate.json')}"
 
 
-def _reports(*arguments: str, codes: Sequence[int] = (0,)) -> tuple[int, str]:
-    """Exit code and output of `python -m reports`.
+def _reports(folder: Path, *arguments: str, codes: Sequence[int] = (0,)) -> tuple[int, str]:
+    """Exit code and output of `python -m reports` in a folder, so that what it says of files holds wherever that goes.
 
     Raises:
         ValueError: it ended otherwise than by one of `codes`.
     """
     command = [sys.executable, "-m", "reports", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    here = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(
+        command, cwd=folder, env=here, capture_output=True, text=True, check=False
+    )
     if done.returncode not in codes:
         raise ValueError(f"python -m reports {arguments[0]}: {done.stderr.strip()}")
     return done.returncode, done.stdout
@@ -209,46 +235,27 @@ def _named(source: Source, file: Path) -> str:
     return f"{told}; others named: {', '.join(others) or 'none'}."
 
 
-def _outcomes(junit: Sequence[Path]) -> Iterator[str]:
+def _ended(junit: Sequence[Path]) -> Iterator[str]:
     """How tests ended: counted, and by name where they did not pass."""
-    cases = [case for path in junit for case in ElementTree.parse(path).getroot().iter("testcase")]
-    found = [(case, *_outcome(case)) for case in cases]
-    counts = Counter(word for _, word, _ in found)
-    yield ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word]) + "."
+    found = [each for path in junit for each in outcomes(path)]
+    if not found:
+        yield "The tests did not come to an end."
+        return
+    counts = Counter(each.word for each in found)
+    yield ", ".join(f"{counts[word]} {word}" for word in get_args(Word) if counts[word]) + "."
     yield ""
-    for case, word, why in found:
-        if word in ("failed", "undecided or expected"):
-            yield f"- {word}: `{case.get('name')}`: {why}"
+    for each in found:
+        if each.word in ("failed", "undecided or expected"):
+            yield f"- {each.word}: `{each.test}`: {each.why}"
 
 
-WORDS = ("passed", "failed", "undecided or expected", "skipped")
-
-
-def _outcome(case: ElementTree.Element) -> tuple[str, str]:
-    for tag in ("failure", "error"):
-        if (found := case.find(tag)) is not None:
-            return "failed", _first_line(found.get("message"))
-    if (found := case.find("skipped")) is not None:
-        expected = found.get("type") == "pytest.xfail"
-        return "undecided or expected" if expected else "skipped", _first_line(found.get("message"))
-    return "passed", ""
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "no reason given").strip().splitlines()[0]
-
-
-def _readme(folder: Path, lines: Sequence[str]) -> None:
-    text = "\n".join(lines).rstrip() + "\n"
-    (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-MAKERS: Mapping[str, Callable[[Source], Path | None]] = {
-    "tests": _tests,
-    "bench": _bench,
-    "gate": _gate,
-    "study": _study,
+MAKERS: Mapping[str, tuple[Mapping[str, str], Callable[[Source, Path], list[str]]]] = {
+    "tests": ({"cuda": "tests", "cpu": "tests"}, _tests),
+    "bench": ({"cuda": "default-bench", "cpu": "default-bench"}, _bench),
+    "gate": ({"cuda": "gate", "cpu": "gate"}, _gate),
+    "study": ({"cuda": "cifar100", "cpu": "digits"}, _study),
 }
+"""By part: topic by device, and what fills the folder and returns its README."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -263,12 +270,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--to", type=Path, default=PUBLISHED, metavar="DIR", help="[%(default)s]")
     chosen = parser.parse_args(arguments)
     try:
-        folders = publish(chosen.out, chosen.to)
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return BAD_INPUT
-    print("\n".join(map(str, folders)))
-    return DONE
+        folders, problems = publish(chosen.out, chosen.to)
+    except ValueError as error:
+        folders, problems = [], [" ".join(str(error).split())]
+    for folder in folders:
+        print(folder)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return BAD_INPUT if problems else DONE
 
 
 if __name__ == "__main__":

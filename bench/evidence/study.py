@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,6 @@ SOURCE = Path("bench/studies/cifar100_gpu.toml")
 MODELS = ("vgg16", "wrn_40_4", "densenet_bc")
 """The cheapest first: what it leaves over goes to the next."""
 CALIBRATION_EPOCHS = 2
-SCHEDULES: tuple[dict[str, Any], ...] = (
-    {"how_scale": "cubic", "t_0": [0.5, 0.8], "scale_lr": True},
-    {"how_scale": "linear", "t_0": [0.5, 0.7], "scale_lr": False},
-)
-ALONE = 5
-"""Trainings of the first seed that run one at a time: the baseline and four schedules."""
-CONTROLS = 4
-"""Of one seed; they share the GPU, as all trainings of other seeds do."""
 SHORTER = 0.8
 """Length of a schedule's steps and of its control, in baselines: of one that saves 20 %."""
 MOST_EPOCHS, FEWEST_EPOCHS = 30, 3
@@ -31,8 +24,18 @@ SEVERAL_SEEDS, WORTH_SEEDS = 3, 15
 """So many seeds, where each can have so many epochs at least; else one seed."""
 SHARED = 1.3
 """How many times as fast the epochs of trainings are done that share a GPU; assumed."""
-STARTED_TOGETHER = 6
-"""Trainings that start at a time, `at_once` of the study."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainings:
+    """How many trainings the whole study has of one network and one seed."""
+
+    alone: int
+    """The baseline and the schedules, which those of the first seed take in turn."""
+    controls: int
+    """Equal-time controls; they share the GPU, as all trainings of other seeds do."""
+    at_once: int
+    """Trainings that share it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +56,25 @@ class Size:
     seeds: int
 
 
+@cache
+def trainings() -> Trainings:
+    """Those of the source."""
+    study = read_study(SOURCE)
+    alone = sum(p.config.seed == 0 and p.config.model == MODELS[0] for p in study.points)
+    return Trainings(alone=alone, controls=alone - 1, at_once=study.at_once or 1)
+
+
 def calibration(model: str, dataset: str, folder: Path) -> tuple[str, ...]:
-    """Arguments of the training that shows what an epoch takes: short, and through all freeze levels."""
+    """Arguments of the training that shows what an epoch takes: short, and through all levels; kept in `folder`."""
     study = read_study(SOURCE, [f"train.dataset={dataset}"])
     first = next(p.config for p in study.points if p.config.model == model)
     # Linear 0.5 freezes nothing in the first of two epochs, and all levels in the second.
     schedule = {"t_0": 0.5, "how_scale": "linear", "scale_lr": False, "lr": 0.01}
     config = replace(first, epochs=CALIBRATION_EPOCHS, eval_every=1, **schedule)
-    kept = ("--save", str(folder / "calibration" / model), "--resume-if-any")
-    return ("train", *options(config), "--device", "cuda", "--no-progress", *kept)
+    return (
+        *("train", *options(config), "--device", "cuda", "--no-progress"),
+        *("--save", str(folder)),
+    )
 
 
 def pace(metrics: Path, process_s: float) -> Pace:
@@ -94,38 +107,44 @@ def _epochs(pace: Pace, seconds: float, seeds: int) -> int:
 
 def _costs_s(pace: Pace, seeds: int) -> tuple[float, float]:
     """Seconds of all starts of a network's trainings, and of an epoch of them all."""
-    shared = CONTROLS + (seeds - 1) * (ALONE + CONTROLS)
-    starts_s = pace.start_s * (ALONE + shared / STARTED_TOGETHER)
-    alone = 1 + SHORTER * (ALONE - 1)
-    epochs = alone + (seeds * SHORTER * CONTROLS + (seeds - 1) * alone) / SHARED
+    of = trainings()
+    shared = of.controls + (seeds - 1) * (of.alone + of.controls)
+    starts_s = pace.start_s * (of.alone + shared / of.at_once)
+    alone = 1 + SHORTER * (of.alone - 1)
+    epochs = alone + (seeds * SHORTER * of.controls + (seeds - 1) * alone) / SHARED
     return starts_s, epochs * pace.epoch_s
 
 
-def planned(folder: Path, dataset: str, taken_s: Mapping[str, float], seconds: float) -> Path:
-    """The study file for `seconds` of time, written once: later runs go on with the same.
+def plan_of(folder: Path) -> Path:
+    """The study file, written once: later runs go on with the same."""
+    return folder / "planned.toml"
+
+
+def planned(folder: Path, dataset: str, paces: Mapping[str, Pace], seconds: float) -> None:
+    """Write the study file for `seconds` of time.
 
     Args:
-        folder: with the calibrations; gets the file.
+        folder: of the study; gets the file.
         dataset: CIFAR-100 as `freezeout train` names it.
-        taken_s: seconds of each model's calibration as a process.
+        paces: of the networks whose calibration ended well.
         seconds: that the study may take.
 
     Raises:
-        ValueError: not even one network fits.
+        ValueError: not even one network fits, or no calibration ended well.
     """
-    path = folder / "planned.toml"
-    if not path.exists():
-        paces = {
-            model: pace(folder / "calibration" / model / "metrics.jsonl", taken_s[model])
-            for model in MODELS
-        }
-        text = study_text(sizes(paces, seconds), dataset)
-        replace_file(path, lambda file: file.write(text.encode()))
-    return path
+    if not paces:
+        raise ValueError("no short training ended well; logs/calibration-*.log say why.")
+    text = study_text(sizes(paces, seconds), dataset)
+    replace_file(plan_of(folder), lambda file: file.write(text.encode()))
 
 
 def sizes(paces: Mapping[str, Pace], seconds: float) -> dict[str, Size | None]:
-    """How much of each network is trained; what one leaves over goes to the next."""
+    """How much of each network is trained; what one leaves over goes to the next.
+
+    Args:
+        paces: of the networks whose calibration ended well.
+        seconds: that all of them may take.
+    """
     found: dict[str, Size | None] = {}
     for index, (model, each) in enumerate(paces.items()):
         found[model] = size(each, seconds / (len(paces) - index))
@@ -150,7 +169,7 @@ def study_text(sizes: Mapping[str, Size | None], dataset: str) -> str:
     if not kept:
         raise ValueError(
             f"the study does not fit: not even {FEWEST_EPOCHS} epochs of one network do; "
-            "give it more time."
+            "--times gives it more time."
         )
     content = tomllib.loads(SOURCE.read_text(encoding="utf-8"))
     content["train"]["dataset"] = dataset
@@ -160,9 +179,9 @@ def study_text(sizes: Mapping[str, Size | None], dataset: str) -> str:
     own = content["models"].items()
     tables |= {f"models.{json.dumps(name)}": each for name, each in own if name in kept}
     grids = [
-        {"model": model, **schedule, "epochs": each.epochs, "seed": list(range(each.seeds))}
+        {**grid, "model": model, "epochs": each.epochs, "seed": list(range(each.seeds))}
         for model, each in kept.items()
-        for schedule in SCHEDULES
+        for grid in content["grid"]
     ]
     parts = [_head(sizes)]
     parts += [_table(f"[{name}]", each) for name, each in tables.items()]
@@ -171,12 +190,16 @@ def study_text(sizes: Mapping[str, Size | None], dataset: str) -> str:
 
 
 def _head(sizes: Mapping[str, Size | None]) -> str:
-    told = [
-        f"# {model}: {f'{each.epochs} epochs, {each.seeds} seed(s)' if each else 'LEFT OUT: no time'}"
-        for model, each in sizes.items()
-    ]
+    told = [f"# {model}: {_in_words(sizes, model)}" for model in MODELS]
     lines = [f"# {SOURCE} sized to the time there was, by a short training of each network:", *told]
     return "\n".join(lines) + "\n"
+
+
+def _in_words(sizes: Mapping[str, Size | None], model: str) -> str:
+    if model not in sizes:
+        return "LEFT OUT: its short training failed"
+    chosen = sizes[model]
+    return f"{chosen.epochs} epochs, {chosen.seeds} seed(s)" if chosen else "LEFT OUT: no time"
 
 
 def _table(name: str, values: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from freezeout.commands.measure_log import Log
     from freezeout.perf.curve import Progress
-    from freezeout.perf.records import Curve, Ledger, ScheduleSpec, Session
+    from freezeout.perf.records import Curve, ScheduleSpec, Session
     from freezeout.perf.workload import Subject
 
 
@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group,
         "--blocks",
         action="store_true",
-        help="also time each block's backward pass, by stage ledger, differences and profiler",
+        help="also time each block's backward pass, by stage ledger, differences and profiler, and find "
+        "out how much of what freezing could save is saved",
     )
     option(
         group, "--trace", type=Path, metavar="FILE", help="with --blocks: Perfetto trace, .json.gz"
@@ -81,11 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and store if asked to; returns the exit code."""
-    from freezeout.commands.measure_lines import block_lines, curve_lines
+    from freezeout.commands.measure_lines import curve_lines
     from freezeout.commands.measure_log import Log
     from freezeout.commands.measure_time import time_line
     from freezeout.perf.environment import new_session
-    from freezeout.perf.profile import profile_step
     from freezeout.perf.progress import progress_bar
 
     specs = measured_schedules(args)
@@ -102,11 +102,36 @@ def run(args: argparse.Namespace) -> int:
     if args.real_run:
         _real_runs(args, subject, log, curve, specs)
     if args.blocks:
-        with progress_bar(shown=not args.no_progress) as progress:
-            ledger = log.keep(_ledger(args, subject, log.session, progress))
-        profile = log.keep(profile_step(subject, session=log.session.session, trace=args.trace))
-        print(block_lines(curve, ledger, profile), flush=True)
+        _blocks(args, subject, log, curve, specs)
     return 0
+
+
+def _blocks(
+    args: argparse.Namespace,
+    subject: "Subject",
+    log: "Log",
+    curve: "Curve",
+    specs: "list[ScheduleSpec]",
+) -> None:
+    from freezeout.commands.measure_lines import block_lines, realised_lines
+    from freezeout.commands.measure_time import BLOCKS_SHARE
+    from freezeout.perf.frozen import measure_frozen_steps
+    from freezeout.perf.ledger import measure_ledger
+    from freezeout.perf.profile import profile_step
+    from freezeout.perf.progress import progress_bar
+
+    session, budget_s = log.session.session, args.budget_s * BLOCKS_SHARE
+    with progress_bar(shown=not args.no_progress) as progress:
+        ledger = log.keep(
+            measure_ledger(subject, session=session, budget_s=budget_s, progress=progress)
+        )
+    profile = log.keep(profile_step(subject, session=session, trace=args.trace))
+    print(block_lines(curve, ledger, profile), flush=True)
+    with progress_bar(shown=not args.no_progress) as progress:
+        frozen = log.keep(
+            measure_frozen_steps(subject, session=session, budget_s=budget_s, progress=progress)
+        )
+    print(realised_lines(frozen, specs), flush=True)
 
 
 def _real_runs(
@@ -187,16 +212,6 @@ def _curve(
         levels=levels,
         precision=args.precision / 100,
         progress=progress,
-    )
-
-
-def _ledger(
-    args: argparse.Namespace, subject: "Subject", session: "Session", progress: "Progress"
-) -> "Ledger":
-    from freezeout.perf.ledger import measure_ledger
-
-    return measure_ledger(
-        subject, session=session.session, budget_s=args.budget_s / 4, progress=progress
     )
 
 

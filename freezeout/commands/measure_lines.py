@@ -4,7 +4,8 @@ from freezeout.commands.schedules import named
 from freezeout.commands.table import milliseconds, percent, table
 from freezeout.perf.block_times import BlockTime, block_times, hook_cost
 from freezeout.perf.comparison import compare
-from freezeout.perf.records import PHASES, Curve, Ledger, Profile, Run, ScheduleSpec
+from freezeout.perf.realised import GOAL, most_eaten, realised, realised_share, verdict
+from freezeout.perf.records import PHASES, Curve, FrozenSteps, Ledger, Profile, Run, ScheduleSpec
 from freezeout.perf.saving import (
     factor,
     level_cost_ms,
@@ -99,6 +100,41 @@ def block_lines(curve: Curve, ledger: Ledger, profile: Profile) -> str:
             "the backward pass without hooks; "
             "freezing saves: by the ledger, on top of all blocks before",
             *(f"({number}) {remark}" for number, remark in enumerate(remarks, start=1)),
+        ]
+    )
+
+
+def realised_lines(found: FrozenSteps, specs: list[ScheduleSpec]) -> str:
+    """How much of what freezing could save is saved, by level and by schedule, and what eats most of the rest."""
+    levels = [
+        [
+            str(each.level),
+            f"{each.ideal_ms.value + each.frontier_ms.value:.2f}",
+            milliseconds(each.realised_ms),
+            percent(each.share),
+        ]
+        for each in realised(found)
+    ]
+    shares = [(spec, realised_share(found, spec)) for spec in specs]
+    most = most_eaten(found)
+    return "\n".join(
+        [
+            "",
+            table(["frozen blocks", "could save ms", "save ms", "share"], levels),
+            "",
+            table(
+                ["schedule", "share of what it could save", f"goal {100 * GOAL:g} %"],
+                [
+                    [named(spec), percent(share), verdict(share)]
+                    if share
+                    else [named(spec), "never freezes", "-"]
+                    for spec, share in shares
+                ],
+            ),
+            f"{len(found.block_ms)} rounds; could save: backward and optimizer time of the frozen blocks in the "
+            "unfrozen step, and the input gradient that the first active block need not make; save: what both got "
+            "shorter by in the same round",
+            *([f"most beyond it: {most}"] if most else []),
         ]
     )
 

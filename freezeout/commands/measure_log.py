@@ -3,11 +3,20 @@
 import argparse
 from typing import TypeVar
 
-from freezeout.perf.records import Config, Curve, Ledger, Profile, Run, ScheduleSpec, Session
+from freezeout.perf.records import (
+    Config,
+    Curve,
+    FrozenSteps,
+    Ledger,
+    Profile,
+    Run,
+    ScheduleSpec,
+    Session,
+)
 from freezeout.perf.results import ResultsFile
 from freezeout.perf.statistics import MIN_ROUNDS
 
-T = TypeVar("T", Curve, Ledger, Profile, Run)
+T = TypeVar("T", Curve, Ledger, Profile, FrozenSteps, Run)
 
 
 class Log:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from freezeout.duration import duration
 from freezeout.perf.clock import Clock, clock_for
 from freezeout.perf.curve import VISIT_STEPS
+from freezeout.perf.frozen import measured_levels
+from freezeout.perf.ledger import LEDGER_TURNS, TURN_STEPS
 from freezeout.perf.real import STEPS
 from freezeout.perf.statistics import MIN_ROUNDS
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from freezeout.perf.records import ScheduleSpec
     from freezeout.perf.workload import Subject
 
+BLOCKS_SHARE = 0.25
+"""Of the time to sample a cost curve: for the stage ledger, and as much again for steps at a few freeze levels."""
 TRIED = 2
 """Steps that are timed, after one that is not."""
 
@@ -32,7 +36,8 @@ def time_line(
     runs_s = len(specs) * run_seconds(step_s, args.run_s) if args.real_run else 0.0
     parts = [f"{duration(curve_s)} for the cost curve"]
     parts += [f"{duration(runs_s)} for {len(specs)} real runs"] if args.real_run else []
-    parts += [f"{duration(args.budget_s / 4)} for the blocks"] if args.blocks else []
+    blocks_s = blocks_seconds(step_s, blocks, args.budget_s)
+    parts += [f"{duration(blocks_s)} for the blocks"] if args.blocks else []
     return f"a step takes about {1000 * step_s:.0f} ms; at most about {', '.join(parts)}"
 
 
@@ -45,6 +50,13 @@ def curve_seconds(step_s: float, levels: int, budget_s: float) -> float:
 def run_seconds(step_s: float, budget_s: float) -> float:
     """Seconds of real runs under one schedule: the budget, or one pass with its twin where that takes longer."""
     return max(budget_s, 2 * STEPS * step_s)
+
+
+def blocks_seconds(step_s: float, blocks: int, budget_s: float) -> float:
+    """Seconds of the stage ledger and of steps at a few freeze levels: their budgets, or the fewest rounds of each."""
+    turn_s = 2 * (TURN_STEPS + 1) * step_s
+    turns = (LEDGER_TURNS, 1 + len(measured_levels(blocks)))
+    return sum(max(BLOCKS_SHARE * budget_s, MIN_ROUNDS * each * turn_s) for each in turns)
 
 
 def _step(subject: "Subject") -> tuple[float, int]:

@@ -115,8 +115,7 @@ def _timed(
     rng, budget = random.Random(0), Budget(budget_s)
     make = partial(_round, workload, found.levels, clock, rng)
     sampling = Sampling(make=make, watcher=watcher, budget=budget)
-    while sampling.kept < min_rounds or (sampling.fits_another and sampling.kept < MAX_ROUNDS):
-        made, conditions = sampling.next()
+    for made, conditions in sampling.rounds(min_rounds, MAX_ROUNDS):
         found = replace(
             _added(found, made),
             conditions=(*found.conditions, conditions),

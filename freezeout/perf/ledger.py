@@ -30,6 +30,8 @@ from freezeout.perf.workload import Subject, Workload
 
 TURN_STEPS = 2
 """Counted steps of one kind before it is another's turn; a round has two turns of each, there and back."""
+LEDGER_TURNS = 3
+"""Kinds of turn in a round."""
 WARMUP_STEPS = 3
 MAX_ROUNDS = 40
 """More would fill the results file and not the interval."""
@@ -132,13 +134,11 @@ def measure_ledger(
         sampling = Sampling(
             make=lambda: _round(workload, clock, rng), watcher=watcher, budget=budget
         )
-        while True:
-            ledger = replace(_added(ledger, *sampling.next()), redone_rounds=sampling.redone)
+        for made, conditions in sampling.rounds(min_rounds, MAX_ROUNDS):
+            ledger = replace(_added(ledger, made, conditions), redone_rounds=sampling.redone)
             what = f"{subject.config.model}: ledger, round {sampling.kept}"
             progress(what, budget.spent_s / budget_s)
-            full = sampling.kept >= MAX_ROUNDS or not sampling.fits_another
-            if sampling.kept >= min_rounds and full:
-                return ledger
+        return ledger
 
 
 def _empty(subject: Subject, workload: Workload, session: str) -> Ledger:
@@ -178,6 +178,7 @@ def _added(ledger: Ledger, made: _Round, conditions: Mapping[str, Any]) -> Ledge
 def _round(workload: Workload, clock: Clock, rng: random.Random) -> _Round:
     made = _Round()
     turns = [_hooked_turn, _plain_turn, _wall_turn]
+    assert len(turns) == LEDGER_TURNS
     rng.shuffle(turns)
     for turn in [*turns, *reversed(turns)]:
         turn(workload, clock, made)

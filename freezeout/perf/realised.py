@@ -63,18 +63,20 @@ def realised(found: FrozenSteps) -> list[Realised]:
     ]
 
 
-def realised_share(found: FrozenSteps, spec: ScheduleSpec) -> Estimate:
-    """Share of the ideal saving, the frontier's part included, that a schedule realises.
+def realised_share(found: FrozenSteps, spec: ScheduleSpec) -> Estimate | None:
+    """Share of the ideal saving, the frontier's part included, that a schedule realises; None where it never freezes.
 
     Between measured levels the share is interpolated, before the first and behind the last it is theirs. Each level
     counts by how long the schedule stays there and by what could be saved.
     """
+    at = np.asarray(level_weights(spec, len(found.blocks)))
+    if not at[1:].any():
+        return None
     rounds = _Rounds(found)
-    possible = np.median(rounds.ideal + rounds.frontier, axis=0)
-    weight = np.asarray(level_weights(spec, len(found.blocks))) * possible
+    weight = at * np.median(rounds.ideal + rounds.frontier, axis=0)
     known = found.levels[1:]
     units = np.eye(len(known))
-    levels = np.arange(len(possible))
+    levels = np.arange(len(weight))
     weights = np.array([weight @ np.interp(levels, known, unit) for unit in units])
     return median(rounds.share[:, 1:] @ (weights / weights.sum()))
 

@@ -328,3 +328,4 @@ KINDS: Mapping[str, type[Record]] = {
     "training": Training,
     "failed": Failed,
 }
+KIND_OF: Mapping[type[Record], str] = {cls: kind for kind, cls in KINDS.items()}

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from freezeout.json_lines import parsed
 from freezeout.perf.records import (
+    KIND_OF,
     KINDS,
     Ceiling,
     Config,
@@ -35,7 +36,6 @@ IDENTITY = ("device_name", "torch", "cuda", "threads", "freezeout")
 RESUMED = (*IDENTITY, "git_commit", "timm", "torchvision")
 """The same before a measurement is taken over instead of made again: it must be of this very code, too."""
 Case = TypeVar("Case", Work, Curve, Ledger, Profile, FrozenSteps, Run, Training, Failed)
-_KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 _NESTED = {"config": Config, "schedule": ScheduleSpec, "control_of": ScheduleSpec}
 
 
@@ -45,7 +45,7 @@ class ResultsError(ValueError):
 
 def encode(record: Record) -> str:
     """One line of JSON without its newline. NaN and infinities are refused: JSON has none."""
-    body = {"schema": SCHEMA, "kind": _KIND_OF[type(record)], **dataclasses.asdict(record)}
+    body = {"schema": SCHEMA, "kind": KIND_OF[type(record)], **dataclasses.asdict(record)}
     return json.dumps(body, allow_nan=False)
 
 

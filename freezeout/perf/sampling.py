@@ -1,6 +1,6 @@
 """Rounds of a measurement, with what the machine was like around each; those that heat spoiled are made again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -35,6 +35,11 @@ class Sampling(Generic[Round]):
                 self.kept += 1
                 return made, around(before, after)
             self.redone += 1
+
+    def rounds(self, at_least: int, at_most: int) -> Iterator[tuple[Round, Reading]]:
+        """Rounds as `next` gives them, until the time is up: between so few and so many."""
+        while self.kept < at_least or (self.fits_another and self.kept < at_most):
+            yield self.next()
 
     @property
     def fits_another(self) -> bool:

@@ -71,6 +71,7 @@ def harness(path: Path | None, *, timed: bool = False, resume: bool = False) -> 
         (["--error-budgets", "none.toml"], "cannot read error budgets"),
         (["--error-budgets", "tox.ini"], "error budgets tox.ini: "),
         (["--precision", "0"], "above 0"),
+        (["--longer", "0"], "--longer must be above 0, got 0."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -121,6 +122,20 @@ def test_quick_records_are_never_taken_for_measurements(tmp_path):
         curve = again.curve(TINY)
     assert len(curve.samples_ms["forward"]) >= MIN_ROUNDS
     assert curve.levels == tuple(range(len(curve.blocks)))
+
+
+@pytest.mark.parametrize("kind", ["curve", "ledger", "frozen_steps"])
+def test_everything_is_sampled_longer_if_asked_to(kind, tmp_path, monkeypatch):
+    def measured(*_: object, budget_s: float, **__: object) -> None:
+        raise RuntimeError(f"for {budget_s:g} s")
+
+    monkeypatch.setattr(f"bench.harness.measure_{kind}", measured)
+    found = harness(tmp_path / "r.jsonl", timed=True)
+    found.longer = 2.5
+    own = {"frozen_steps": "frozen"}.get(kind, kind)
+    seconds = 2.5 * getattr(found.settings, f"{own}_budget_s")
+    with found.open(), pytest.raises(RuntimeError, match=f"for {seconds:g} s"):
+        getattr(found, kind)(TINY)
 
 
 def test_a_killed_bench_goes_on_where_it_was(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 
@@ -111,14 +112,19 @@ def test_measure_holds_the_saving_against_real_runs_if_asked_to(cli, tmp_path):
 def test_measure_splits_the_backward_pass_by_block_if_asked_to(cli, tmp_path):
     file, trace = tmp_path / "r.jsonl", tmp_path / "step.json.gz"
     arguments = ("measure", "wrn_10_1", "--batch-size", 2, "--budget-s", 0.1, "--device", "cpu")
+    arguments += ("--schedule", "cubic 0.5 scaled", "--schedule", "linear 1")
     code, out, err = cli(*arguments, "--blocks", "--trace", trace, "--results", file)
     assert code == 0, err
-    table = out[out.rindex("backward ms") :]
+    table = out[out.index("backward ms", out.index("cubic")) : out.index("frozen blocks")]
     for name in ("stem", "stage1.0", "stage2.0", "stage3.0", "head"):
         assert sum(line.startswith(name) for line in table.splitlines()) == 1, name
     kinds = [json.loads(line)["kind"] for line in file.read_text().splitlines()]
-    assert kinds == ["session", "curve", "ledger", "profile"]
+    assert kinds == ["session", "curve", "ledger", "profile", "frozen_steps"]
     assert json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    saved, schedule = out[out.index("frozen blocks") :].split("\n\n")
+    assert [line.split()[0] for line in saved.splitlines()[1:]] == ["1", "2", "4"]
+    assert re.search(r"cubic .* % \[.*\] +(REACHED|MISSED|UNDECIDED)\n", schedule)
+    assert re.search(r"linear .*never freezes +-\n", schedule)
 
 
 @pytest.mark.parametrize(

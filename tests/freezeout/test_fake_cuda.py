@@ -296,9 +296,10 @@ def test_the_bench_measures_a_case():
     harness = tiny_harness()
     with harness.open():
         found = harness.comparison(TINY)
+        harness.frozen_steps(TINY)
     assert found.real is not None
     kinds = {type(record).__name__ for record in harness.records}
-    assert kinds == {"Session", "Curve", "Run", "Ledger", "Work", "Ceiling"}
+    assert kinds == {"Session", "Curve", "Run", "Ledger", "Work", "Ceiling", "FrozenSteps"}
     peak_bytes = harness.curve(TINY).peak_bytes
     assert list(peak_bytes) == sorted(peak_bytes, reverse=True)
 

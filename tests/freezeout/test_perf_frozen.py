@@ -1,4 +1,5 @@
 import mmap
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,10 @@ def test_all_of_the_ideal_is_realised_on_a_device_that_keeps_no_costs_of_its_own
         assert each.forward_ms.value == pytest.approx(0)
     share = realised_share(found, CUBIC)
     assert (share.value, verdict(share)) == (pytest.approx(1), "REACHED")
+
+
+def test_a_schedule_that_never_freezes_has_no_share():
+    assert realised_share(measured(FakeDevice()), replace(CUBIC, t_0=1.0)) is None
 
 
 @pytest.mark.parametrize("faults", [{"drift": 1e-5, "noise": 0.02}, {"mark_ms": 0.02}], ids=str)

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from freezeout.children import last_line
 from freezeout.cli import main
 from freezeout.perf.records import Curve, Failed, Run, ScheduleSpec, Session, Training
 from freezeout.perf.results import read
 from freezeout.train.sweep import lengths, local, ray_engine
-from freezeout.train.sweep.engine import Outcome, last_line
+from freezeout.train.sweep.engine import Outcome
 
 ROOT = Path(__file__).parents[2]
 TINY = """

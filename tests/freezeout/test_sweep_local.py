@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from freezeout.train.sweep.engine import Job, last_line
+from freezeout.children import last_line
+from freezeout.train.sweep.engine import Job
 from freezeout.train.sweep.local import NOT_RUN, LocalEngine
 
 ROOT = Path(__file__).parents[2]

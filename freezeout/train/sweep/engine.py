@@ -60,12 +60,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """End what is still running and let go of everything; may be called more than once."""
         ...
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that is not empty, without surrounding space; empty where there is none."""
-    try:
-        text = log.read_bytes()[-8192:].decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from freezeout.train.sweep.engine import Job, Outcome, last_line
+from freezeout.children import last_line
+from freezeout.train.sweep.engine import Job, Outcome
 
 GRACE_S = 30.0
 """Seconds that a process which was asked to end is given before it is killed."""

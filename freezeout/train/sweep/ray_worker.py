@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from freezeout.children import last_line
 from freezeout.exits import BAD_INPUT, INTERRUPTED
 from freezeout.interrupts import sigterm_interrupts
-from freezeout.train.sweep.engine import last_line
 
 RunCommand = Callable[[list[str]], int]
 """`freezeout.cli.main`, or what stands in for it: takes arguments, returns an exit code."""
