@@ -26,7 +26,7 @@ from freezeout.exits import BAD_INPUT, DONE
 
 CHECKOUT = Path(__file__).parents[2]
 PUBLISHED = Path("reports/published")
-CAME_OUT = ("", "What came out: [summary.md](summary.md), [index.html](index.html).")
+CAME_OUT = "What came out: [summary.md](summary.md), [index.html](index.html)."
 VERSIONS = ("torch", "torchvision", "timm", "cuda", "cudnn", "python")
 EXPECTED = {"equal": 0, "slowed": 1}
 """Exit codes of the gate: pass, regression."""
@@ -135,7 +135,7 @@ def _bench(source: Source, folder: Path) -> list[str]:
     out = source.out / "bench"
     junit = [*_newest(out, "speed"), *_newest(out, "results")]
     _report(out, folder, "results.jsonl", "speed.json", *(path.name for path in junit))
-    return [*source.heading("bench", "The default bench"), *_ended(junit), *CAME_OUT]
+    return [*source.heading("bench", "The default bench"), *_ended(junit), CAME_OUT]
 
 
 def _study(source: Source, folder: Path) -> list[str]:
@@ -145,7 +145,7 @@ def _study(source: Source, folder: Path) -> list[str]:
         sizes = [line[2:] for line in plan.read_text("utf-8").splitlines() if line[:2] == "# "]
         title += f" ({'; '.join(sizes[1:])})"
     _report(source.out / "study", folder, "results.jsonl", plan.name, "study.toml")
-    return [*source.heading("study", title), *CAME_OUT]
+    return [*source.heading("study", title), CAME_OUT]
 
 
 def _report(out: Path, folder: Path, *names: str) -> None:
@@ -239,7 +239,7 @@ def _ended(junit: Sequence[Path]) -> Iterator[str]:
     """How tests ended: counted, and by name where they did not pass."""
     found = [each for path in junit for each in outcomes(path)]
     if not found:
-        yield "The tests did not come to an end."
+        yield from ("The tests did not come to an end.", "")
         return
     counts = Counter(each.word for each in found)
     yield ", ".join(f"{counts[word]} {word}" for word in get_args(Word) if counts[word]) + "."
@@ -247,6 +247,7 @@ def _ended(junit: Sequence[Path]) -> Iterator[str]:
     for each in found:
         if each.word in ("failed", "undecided or expected"):
             yield f"- {each.word}: `{each.test}`: {each.why}"
+    yield ""
 
 
 MAKERS: Mapping[str, tuple[Mapping[str, str], Callable[[Source, Path], list[str]]]] = {

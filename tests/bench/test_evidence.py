@@ -1,6 +1,7 @@
 """The evidence in parts of small commands: what is cut goes on, what is done is not done again, and all is told."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -477,6 +478,38 @@ def test_a_published_folder_says_what_was_run_where_and_how_it_ended(tmp_path):
     assert not folders
     assert problem.endswith("exists, and what is published is never changed; move it away.")
     assert (folder / "README.md").read_text() == text
+
+
+def test_of_a_bench_that_went_on_the_last_run_is_told_beside_the_trainers_speed(
+    tmp_path, monkeypatch
+):
+    reported = []
+    monkeypatch.setattr("bench.evidence.publish._reports", lambda *asked: reported.append(asked))
+    out = tmp_path / "out"
+    note(job_in(out).journal, ran(part="bench"))
+    keep_environment(out, ENVIRONMENT | {"device": "cpu", "device_name": "AMD EPYC"})
+    (out / "bench").mkdir()
+    (out / "bench" / "results.jsonl").touch()
+    # The last one was killed while it was written.
+    names = ("speed-1", "results-1", "results-2", "results-3")
+    for second, name in enumerate(names):
+        file = out / "bench" / f"{name}.junit.xml"
+        file.write_text(JUNIT.replace('"bad"', f'"bad in {name}"') if second < 3 else "<testsu")
+        os.utime(file, (second, second))
+    (folder,), problems = publish(out, tmp_path / "published")
+    assert (folder.name, problems) == ("2026-11-30_cpu-16-cores_default-bench", [])
+    text = (folder / "README.md").read_text()
+    assert "2 passed, 2 failed" in text
+    assert [line for line in text.splitlines() if line.startswith("- failed")] == [
+        "- failed: `a::bad in speed-1`: assert 1 == 2",
+        "- failed: `a::bad in results-2`: assert 1 == 2",
+    ]
+    assert {path.name for path in folder.glob("*.xml")} == {
+        "speed-1.junit.xml",
+        "results-2.junit.xml",
+    }
+    (asked,) = reported
+    assert asked[1:] == ("results.jsonl", "--out", ".")
 
 
 def test_what_cannot_be_published_leaves_nothing_and_stops_nothing(tmp_path, capsys):
