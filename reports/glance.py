@@ -1,11 +1,11 @@
-"""What a reader wants to know first: five questions, answered in a few sentences."""
+"""What a reader wants to know first: six questions, answered in a few sentences."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from freezeout.perf.statistics import Estimate
-from reports.accuracy_in_short import in_short
+from reports import accuracy_in_short, realised_in_short
 from reports.collection import Report
 from reports.doubts import doubts, lead
 from reports.predictions import Score, scores
@@ -47,6 +47,7 @@ QUESTIONS = (
     "What does freezing save here?",
     "What does it cost in accuracy?",
     "How far is each prediction off?",
+    "How much of the ideal saving is realised?",
     "Can the numbers be trusted?",
 )
 
@@ -55,19 +56,21 @@ def _on_timed(report: Report) -> Iterator[Answer]:
     subjects = measured_subjects(report)
     if not subjects:
         return
-    blocks, saved, _, off, trusted = QUESTIONS
+    blocks, saved, _, off, realised, trusted = QUESTIONS
     found = (
         (blocks, _worth(subjects), "models", "by model"),
         (saved, _saved(subjects), "summary", "all schedules"),
         (off, _off(subjects), "predictions", "all predictions"),
+        (realised, realised_in_short.in_short(subjects), "realised", "level by level"),
         (trusted, _trusted(subjects, report), "trust", "all that was watched"),
     )
     for question, sentences, anchor, link in found:
-        yield Answer(question=question, sentences=tuple(sentences), anchor=anchor, link=link)
+        if told := tuple(sentences):
+            yield Answer(question=question, sentences=told, anchor=anchor, link=link)
 
 
 def _on_trained(report: Report) -> Iterator[Answer]:
-    if sentences := tuple(in_short(report)):
+    if sentences := tuple(accuracy_in_short.in_short(report)):
         yield Answer(
             question=QUESTIONS[2], sentences=sentences, anchor="training", link="all trainings"
         )

@@ -41,8 +41,8 @@ def _rows(subject: Subject) -> Iterator[tuple[str, ...]]:
         return
     main = subject.main_spec
     yield (
-        *(subject.label, main.title, NONE, NONE, f"n = {counted(told.n, 'round')}"),
-        *(f"{percent(told)}\n{subject.goal_verdict}", NONE, NONE),
+        *(subject.label, main.title, NONE, NONE, NONE),
+        *(f"{percent(told)}\n{subject.goal_verdict}, n = {counted(told.n, 'round')}", NONE, NONE),
     )
 
 

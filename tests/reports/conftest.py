@@ -207,8 +207,10 @@ def make_profile(config: Config, num_blocks: int, **changes: object) -> Profile:
     return Profile(**(values | changes))
 
 
-def make_frozen_steps(config: Config, num_blocks: int, **changes: object) -> FrozenSteps:
-    """Steps that realise 90 % of the ideal saving, whatever the level."""
+def make_frozen_steps(
+    config: Config, num_blocks: int, *, share: float = 0.9, **changes: object
+) -> FrozenSteps:
+    """Steps that realise that share of the ideal saving, whatever the level."""
     rounds, steps, rng = 8, 4, np.random.default_rng(num_blocks + 400)
     levels = (0, num_blocks // 4, num_blocks // 2, 3 * num_blocks // 4)
     true, backward = true_ms(num_blocks), block_ms(num_blocks)
@@ -216,7 +218,7 @@ def make_frozen_steps(config: Config, num_blocks: int, **changes: object) -> Fro
     level_ms = {
         "forward": true["forward"][list(levels)],
         **{
-            phase: np.array([own.sum() - 0.9 * own[:level].sum() for level in levels])
+            phase: np.array([own.sum() - share * own[:level].sum() for level in levels])
             for phase, own in {"backward": backward, "optimizer": optimizer}.items()
         },
     }

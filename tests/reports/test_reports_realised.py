@@ -1,8 +1,12 @@
+import re
+from dataclasses import replace
+
 import pytest
 
 from freezeout.perf.realised import Eater
 from reports.collection import collect
 from reports.findings import findings
+from reports.glance import answers
 from reports.realised_tables import eaters_table, realised_table
 
 
@@ -23,8 +27,33 @@ def test_a_row_for_every_level_and_one_for_the_schedule(make):
     for row in range(3):
         assert cells(table, row)["share of what could be"].startswith(("89.", "90."))
     share = cells(table, 3)["share of what could be"]
-    assert share.endswith("\nMISSED")
-    assert cells(table, 3)["is saved"] == "n = 8 rounds"
+    assert share.endswith("\nMISSED, n = 8 rounds")
+
+
+def test_at_a_glance_models_that_reach_the_goal_are_counted(make):
+    records = [
+        make.frozen_steps(make.resnet, 14),
+        make.frozen_steps(make.densenet, 22, share=1.05),
+        make.curve(replace(make.resnet, model="timm:resnet34"), 14),
+    ]
+    found = {a.question: a for a in answers(collect([make.session(), *records]))}
+    answer = found["How much of the ideal saving is realised?"]
+    assert answer.anchor == "realised"
+    counted, told = answer.sentences
+    assert counted == (
+        "The goal of 97 % of what frozen blocks could save is reached on 1 and MISSED on 1 of 2 models."
+    )
+    assert re.fullmatch(
+        r"Realised by cubic t_0=0\.8 scaled on timm:resnet18: (89|90)\.\d % \[.*\], to "
+        r"cubic t_0=0\.8 scaled on densenet_bc .*: 10[45]\.\d % \[.*\]\.",
+        told,
+    )
+
+
+def test_nothing_is_told_at_a_glance_where_no_frozen_steps_were_measured(make):
+    found = answers(collect([make.session(), make.curve(make.resnet, 14)]))
+    assert found
+    assert not any("ideal" in answer.question for answer in found)
 
 
 def test_what_eats_the_rest_has_a_column_each_and_adds_up(make):

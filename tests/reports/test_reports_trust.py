@@ -144,9 +144,9 @@ def test_the_table_of_trust_says_of_every_model_what_was_watched(records):
     assert bare["ledger against whole"] == bare["profiler"] == "not measured"
 
 
-def test_the_five_answers_say_what_the_records_hold(records):
+def test_the_six_answers_say_what_the_records_hold(records):
     found = {a.question: " ".join(a.sentences) for a in answers(collect(records))}
-    worth, saved, cost, off, trusted = found.values()
+    worth, saved, cost, off, realised, trusted = found.values()
     assert "34 blocks that can freeze in 2 models" in worth
     assert "Under cubic t_0=0.8 scaled, by the real run:" in saved
     assert "on densenet_bc (depth 40, growth_rate 12), a factor of" in saved
@@ -154,6 +154,7 @@ def test_the_five_answers_say_what_the_records_hold(records):
     assert "No equal-time control was trained" in cost
     assert "Mean size of the error over 2 real runs" in off
     assert "Beyond budget: measured curve on 1 of 2 (timm:resnet18)" in off
+    assert "is MISSED on 1 of 1 model." in realised
     assert "No doubt was found on 1 of 2 models." in trusted
     assert "1 case failed." in trusted
 
