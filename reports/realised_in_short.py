@@ -27,9 +27,9 @@ def in_short(subjects: Sequence[Subject]) -> Iterator[str]:
     )
     found.sort(key=lambda pair: pair[0].value)
     (least, least_of), (most, most_of) = found[0], found[-1]
-    told = f"Realised by {_on(least, least_of)}"
-    yield f"{told}, to {_on(most, most_of)}." if len(found) > 1 else f"{told}."
+    lowest = _on(least, least_of)
+    yield f"From {lowest} to {_on(most, most_of)}." if len(found) > 1 else f"{lowest}."
 
 
 def _on(share: Estimate, subject: Subject) -> str:
-    return f"{subject.main_spec.title} on {subject.label}: {percent(share)}"
+    return f"{percent(share)} on {subject.label} under {subject.main_spec.title}"

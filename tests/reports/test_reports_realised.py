@@ -44,8 +44,8 @@ def test_at_a_glance_models_that_reach_the_goal_are_counted(make):
         "The goal of 97 % of what frozen blocks could save is reached on 1 and MISSED on 1 of 2 models."
     )
     assert re.fullmatch(
-        r"Realised by cubic t_0=0\.8 scaled on timm:resnet18: (89|90)\.\d % \[.*\], to "
-        r"cubic t_0=0\.8 scaled on densenet_bc .*: 10[45]\.\d % \[.*\]\.",
+        r"From (89|90)\.\d % \[.*\] on timm:resnet18 under cubic t_0=0\.8 scaled to "
+        r"10[45]\.\d % \[.*\] on densenet_bc .* under cubic t_0=0\.8 scaled\.",
         told,
     )
 
