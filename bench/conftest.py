@@ -50,7 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=1.0,
         metavar="TIMES",
-        help="sample everything so many times as long, where too much is UNDECIDED (%(default)s)",
+        help="sample curves, ledgers, frozen steps and real runs for so many times as long, where too much is "
+        "UNDECIDED (%(default)s); what --resume takes over stays as it is",
     )
     group.addoption(
         "--budgets", type=Path, help="TOML file: how far each prediction may be off (our own)"

@@ -20,8 +20,9 @@ TIMES = {"cuda": 1.0, "cpu": 3.0}
 EPILOG = """\
 Run it again with the same --out until nothing is left: each run goes on where the one before was cut.
 Then, on any machine, `python -m bench.evidence.publish --out DIR` makes folders of it.
-Exit codes: 0 all done, 2 bad input, 3 something is left (run it again), 4 something is not whole and
-running this again would not change it (its time is used up, or what it needs is not there), 130 interrupted.
+Exit codes: 0 all is measured, whether or not tests passed, 2 bad input, 3 something is left (run it again),
+4 something is not whole and the same command would not change it (its time is used up, or what it needs
+is not there), 130 interrupted.
 """
 
 
@@ -82,14 +83,18 @@ def run(chosen: argparse.Namespace) -> int:
     with sigterm_interrupts():
         standings = Conductor(job=job, minutes=chosen.minutes, say=_say).run(parts)
     print("\n".join(spent(job, parts)))
-    return _exit_code(standings)
+    for name in dict.fromkeys(r.step for r in job.journal if r.done and r.exit_code):
+        _say(f"tests FAILED in {name}: see {chosen.out / 'logs'}")
+    return _exit_code(standings, job.times)
 
 
-def _exit_code(standings: Mapping[str, Standing]) -> int:
+def _exit_code(standings: Mapping[str, Standing], times: float) -> int:
     """Say how the parts stand; the code for it."""
     left, stuck = ([name for name in standings if standings[name] == s] for s in ("left", "stuck"))
     if stuck:
-        _say(f"not whole, for the reasons above (--times gives more time): {', '.join(stuck)}")
+        _say(
+            f"not whole, for the reasons above: {', '.join(stuck)} (--times above {times:g} gives more time)"
+        )
     if left:
         _say(f"left, run the same command again: {', '.join(left)}")
     if not left and not stuck:

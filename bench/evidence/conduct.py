@@ -17,7 +17,7 @@ from bench.evidence.journal import Ran
 from bench.evidence.parts import Job, Part, Step
 from freezeout.children import end_with_parent, last_line
 from freezeout.duration import duration
-from freezeout.exits import INTERRUPTED
+from freezeout.exits import BAD_INPUT, INTERRUPTED
 
 GRACE_S = 20.0
 """Seconds that a step has to end by itself once its time is up; what is finished is on disk by then anyway."""
@@ -58,16 +58,21 @@ class Conductor:
             if min(part_s, run_s) < step.least_s:
                 whose = f"{part.name} in all runs" if part_s < step.least_s else "this run"
                 self.say(f"{step.name}: not begun or not finished; the time of {whose} is up")
-                return self._unfinished(part, step)
+                return "stuck" if part_s < step.least_s else "left"
             ran = self._step(step, part, min(part_s, run_s))
             if not ran.done:
-                standing = self._unfinished(part, step)
+                standing = self._unfinished(part, step, ran)
                 if ran.cut or step.needed:
                     return standing
         return standing
 
-    def _unfinished(self, part: Part, step: Step) -> Standing:
-        return "left" if self.job.left_s(part) >= step.least_s else "stuck"
+    def _unfinished(self, part: Part, step: Step, ran: Ran) -> Standing:
+        if ran.exit_code == BAD_INPUT and not ran.cut:  # for somebody to put right
+            return "stuck"
+        if self.job.left_s(part) >= step.least_s:
+            return "left"
+        self.say(f"{step.name}: not finished; the time of {part.name} in all runs is up")
+        return "stuck"
 
     def _step(self, step: Step, part: Part, limit_s: float) -> Ran:
         variables = [f"{key}={shlex.quote(value)}" for key, value in step.environment.items()]
@@ -82,7 +87,7 @@ class Conductor:
             part=part.name,
             command=told,
             started=started,
-            seconds=0.0,
+            seconds=None,
             exit_code=None,
             cut=True,
             done=False,
@@ -96,8 +101,8 @@ class Conductor:
             seconds = self.now() - begun
             ran = replace(ran, seconds=seconds, exit_code=code, cut=cut, done=done)
             self.job.journal.end(ran)
-        ended = "cut, goes on the next time" if cut else f"exit code {code}"
-        self.say(f"{step.name}: {duration(ran.seconds)}, {ended}; {last_line(log) or 'no output'}")
+        ended = "cut" if cut else f"exit code {code}"
+        self.say(f"{step.name}: {duration(seconds)}, {ended}; {last_line(log) or 'no output'}")
         return ran
 
 

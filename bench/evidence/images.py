@@ -3,7 +3,9 @@
 Its images are kept decoded for the trainings that follow, in the folder that FREEZEOUT_DECODED names.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from freezeout.exits import BAD_INPUT, DONE
@@ -31,10 +33,12 @@ def check_images(dataset: str) -> None:
         )
 
 
-def main(dataset: str) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Check; what is missing becomes one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m bench.evidence.images", description=__doc__)
+    parser.add_argument("dataset", metavar="DATASET", help="as `freezeout train` names it")
     try:
-        check_images(dataset)
+        check_images(parser.parse_args(arguments).dataset)
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
@@ -43,4 +47,4 @@ def main(dataset: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

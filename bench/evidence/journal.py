@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from freezeout.perf.results import RESUMED
 from freezeout.train.files import replace_file
 
 ENVIRONMENT = "environment.json"
@@ -13,9 +14,38 @@ ENVIRONMENT = "environment.json"
 
 
 def keep_environment(out: Path, environment: Mapping[str, Any]) -> None:
-    """Note the machine and its software."""
-    text = json.dumps(environment, indent=1)
-    replace_file(out / ENVIRONMENT, lambda file: file.write(f"{text}\n".encode()))
+    """Note the machine and its software, the first time; later they must be the same.
+
+    Raises:
+        ValueError: what is there was measured elsewhere, with other software or by other code.
+    """
+    try:
+        before = read_environment(out)
+    except FileNotFoundError:
+        text = json.dumps(environment, indent=1)
+        replace_file(out / ENVIRONMENT, lambda file: file.write(f"{text}\n".encode()))
+        return
+    for key in RESUMED:
+        if before.get(key) != environment.get(key):
+            raise ValueError(
+                f"{out} was begun with {key} {before.get(key)!r}, which is {environment.get(key)!r} now: what "
+                "is measured must belong together, so name another --out."
+            )
+
+
+def read_environment(out: Path) -> dict[str, Any]:
+    """The machine and its software, as noted.
+
+    Raises:
+        FileNotFoundError: nothing was noted.
+        ValueError: the file is damaged.
+    """
+    path = out / ENVIRONMENT
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is damaged.") from None
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +58,9 @@ class Ran:
     """As a person would type it in the checkout."""
     started: str
     """UTC, ISO 8601."""
-    seconds: float
+    seconds: float | None
     exit_code: int | None
-    """None where this program was killed before the step ended."""
+    """None, as the seconds, where this program was killed before the step ended."""
     cut: bool
     """Whether it was ended before it did so by itself: its time was up, or this program was ended."""
     done: bool
@@ -77,7 +107,7 @@ class Journal:
 
     def spent_s(self, part: str) -> float:
         """Seconds that went into a part."""
-        return sum(each.seconds for each in self._ran if each.part == part)
+        return sum(each.seconds or 0.0 for each in self._ran if each.part == part)
 
 
 def _read(path: Path) -> list[Ran]:

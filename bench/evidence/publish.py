@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from bench.evidence.journal import ENVIRONMENT, Journal, Ran
+from bench.evidence.journal import Journal, Ran, read_environment
 from bench.evidence.parts import SLOWED, SLOWER, TURNS
 from bench.evidence.study import plan_of
 from bench.junit import Word, outcomes
@@ -65,10 +65,14 @@ class Source:
         yield f"{versions}; {env['cores']} CPU cores, {env['os']}; commit {env['git_commit']}."
         yield ""
         for each in ran:
-            ended = "cut" if each.cut else f"exit code {each.exit_code}"
-            ended = "killed" if each.exit_code is None else ended
-            yield f"- `{each.command}`: {duration(each.seconds)}, {ended}"
+            yield f"- `{each.command}`: {_how(each)}"
         yield ""
+
+
+def _how(ran: Ran) -> str:
+    if ran.seconds is None:
+        return "killed after a time that is not known"
+    return f"{duration(ran.seconds)}, {'cut' if ran.cut else f'exit code {ran.exit_code}'}"
 
 
 def publish(out: Path, to: Path) -> tuple[list[Path], list[str]]:
@@ -85,8 +89,8 @@ def publish(out: Path, to: Path) -> tuple[list[Path], list[str]]:
         ValueError: there is nothing to publish, or the journal is damaged.
     """
     try:
-        environment = json.loads((out / ENVIRONMENT).read_text(encoding="utf-8"))
-    except OSError:
+        environment = read_environment(out)
+    except FileNotFoundError:
         raise ValueError(f"{out} holds no results of `python -m bench.evidence`.") from None
     source = Source(out=out, environment=environment, journal=Journal(out / "evidence.json"))
     begun = [part for part in MAKERS if source.ran(part)]
@@ -125,7 +129,8 @@ def _made(source: Source, part: str, to: Path) -> Path:
 
 
 def _tests(source: Source, folder: Path) -> list[str]:
-    junit = _newest(source.out / "tests", "tests")
+    # Each start begins anew, so one that was cut may have seen less than the one before.
+    junit = sorted(_told(source.out / "tests", "tests"), key=lambda path: len(outcomes(path)))[-1:]
     for path in junit:
         shutil.copy(path, folder)
     return [*source.heading("tests", "Tests"), *_ended(junit)]
@@ -133,7 +138,8 @@ def _tests(source: Source, folder: Path) -> list[str]:
 
 def _bench(source: Source, folder: Path) -> list[str]:
     out = source.out / "bench"
-    junit = [*_newest(out, "speed"), *_newest(out, "results")]
+    # The last start of the bench went on from those before.
+    junit = [*_told(out, "speed")[-1:], *_told(out, "results")[-1:]]
     _report(out, folder, "results.jsonl", "speed.json", *(path.name for path in junit))
     return [*source.heading("bench", "The default bench"), *_ended(junit), CAME_OUT]
 
@@ -177,10 +183,10 @@ def _gate(source: Source, folder: Path) -> list[str]:
     return lines
 
 
-def _newest(folder: Path, name: str) -> list[Path]:
-    """The newest JUnit file of what has that name, which went on from those before; none where none says anything."""
+def _told(folder: Path, name: str) -> list[Path]:
+    """JUnit files of a step, in the order of its starts; without those that say nothing."""
     found = [path for path in folder.glob(f"{name}-*.junit.xml") if outcomes(path)]
-    return [max(found, key=lambda path: path.stat().st_mtime)] if found else []
+    return sorted(found, key=lambda path: int(path.name.split(".")[0].removeprefix(f"{name}-")))
 
 
 def _judged(
@@ -199,10 +205,10 @@ def _judged(
     code, text = _reports(folder, "gate", *sides, "--out", name, codes=GATE_CODES)
     word = "as it must be" if code == expected else f"NOT AS IT MUST BE, which is {expected}"
     counted = f"{len(base)} + {len(candidate)} sessions"
-    told = text.splitlines()[0]
+    told = next(iter(text.splitlines()), "the gate crashed")
     yield f"- {name}, {counted}: exit code {code}, {word}; {told} ([gate.md]({name}/gate.md))"
     if name == "slowed":
-        yield f"  {_named(source, folder / name / 'gate.json')}"
+        yield from _named(source, folder / name / "gate.json")
 
 
 def _reports(folder: Path, *arguments: str, codes: Sequence[int] = (0,)) -> tuple[int, str]:
@@ -221,8 +227,8 @@ def _reports(folder: Path, *arguments: str, codes: Sequence[int] = (0,)) -> tupl
     return done.returncode, done.stdout
 
 
-def _named(source: Source, file: Path) -> str:
-    """Whether the gate named the slowed block, and whether it named others."""
+def _named(source: Source, file: Path) -> Iterator[str]:
+    """Whether the gate named the slowed block, whether it named others, and what it said of the block."""
     _, block, _ = SLOWED[source.environment["device"]]
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
     slower = [row for row in rows if row["verdict"] == "SLOWER" and row["gates"]]
@@ -232,7 +238,12 @@ def _named(source: Source, file: Path) -> str:
         f"The block {block}, slowed by {100 * SLOWER:g} % of its own time, is "
         f"{'named' if own else 'NOT named'}"
     )
-    return f"{told}; others named: {', '.join(others) or 'none'}."
+    yield f"  {told}; others named: {', '.join(others) or 'none'}."
+    for row in (row for row in rows if row["part"] == block):
+        yield (
+            f"  Its {row['quantity']} row: {row['verdict']}, {row['change']:+.1f} {row['change_unit']} "
+            f"[{row['change_low']:+.1f}, {row['change_high']:+.1f}], margin ±{row['margin']:.1f}."
+        )
 
 
 def _ended(junit: Sequence[Path]) -> Iterator[str]:
@@ -272,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         folders, problems = publish(chosen.out, chosen.to)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         folders, problems = [], [" ".join(str(error).split())]
     for folder in folders:
         print(folder)

@@ -120,7 +120,7 @@ def realised_lines(found: FrozenSteps, specs: list[ScheduleSpec]) -> str:
     return "\n".join(
         [
             "",
-            table(["frozen blocks", "could save ms", "save ms", "share"], levels),
+            table(["frozen blocks", "could save ms", "saves ms", "share"], levels),
             "",
             table(
                 ["schedule", "share of what it could save", f"goal {100 * GOAL:g} %"],
@@ -132,7 +132,7 @@ def realised_lines(found: FrozenSteps, specs: list[ScheduleSpec]) -> str:
                 ],
             ),
             f"{len(found.block_ms)} rounds; could save: backward and optimizer time of the frozen blocks in the "
-            "unfrozen step, and the input gradient that the first active block need not make; save: what both got "
+            "unfrozen step, and the input gradient that the first active block need not make; saves: what both got "
             "shorter by in the same round",
             *([f"most beyond it: {most}"] if most else []),
         ]

@@ -8,7 +8,7 @@ from freezeout.duration import duration
 from freezeout.perf.clock import Clock, clock_for
 from freezeout.perf.curve import VISIT_STEPS
 from freezeout.perf.frozen import measured_levels
-from freezeout.perf.ledger import LEDGER_TURNS, TURN_STEPS
+from freezeout.perf.ledger import TURN_STEPS, TURNS
 from freezeout.perf.real import STEPS
 from freezeout.perf.statistics import MIN_ROUNDS
 
@@ -55,7 +55,7 @@ def run_seconds(step_s: float, budget_s: float) -> float:
 def blocks_seconds(step_s: float, blocks: int, budget_s: float) -> float:
     """Seconds of the stage ledger and of steps at a few freeze levels: their budgets, or the fewest rounds of each."""
     turn_s = 2 * (TURN_STEPS + 1) * step_s
-    turns = (LEDGER_TURNS, 1 + len(measured_levels(blocks)))
+    turns = (len(TURNS), 1 + len(measured_levels(blocks)))
     return sum(max(BLOCKS_SHARE * budget_s, MIN_ROUNDS * each * turn_s) for each in turns)
 
 

@@ -30,8 +30,6 @@ from freezeout.perf.workload import Subject, Workload
 
 TURN_STEPS = 2
 """Counted steps of one kind before it is another's turn; a round has two turns of each, there and back."""
-LEDGER_TURNS = 3
-"""Kinds of turn in a round."""
 WARMUP_STEPS = 3
 MAX_ROUNDS = 40
 """More would fill the results file and not the interval."""
@@ -177,8 +175,7 @@ def _added(ledger: Ledger, made: _Round, conditions: Mapping[str, Any]) -> Ledge
 
 def _round(workload: Workload, clock: Clock, rng: random.Random) -> _Round:
     made = _Round()
-    turns = [_hooked_turn, _plain_turn, _wall_turn]
-    assert len(turns) == LEDGER_TURNS
+    turns = [*TURNS]
     rng.shuffle(turns)
     for turn in [*turns, *reversed(turns)]:
         turn(workload, clock, made)
@@ -237,3 +234,7 @@ def _wall_turn(workload: Workload, clock: Clock, made: _Round) -> None:
     clock.synchronize()
     made.wall_ms.append((clock.host_ms() - begun) / TURN_STEPS)
     made.queue_ms.append((queued - begun) / TURN_STEPS)
+
+
+TURNS = (_hooked_turn, _plain_turn, _wall_turn)
+"""Of a round, in a random order there and back."""

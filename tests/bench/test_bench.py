@@ -124,16 +124,25 @@ def test_quick_records_are_never_taken_for_measurements(tmp_path):
     assert curve.levels == tuple(range(len(curve.blocks)))
 
 
-@pytest.mark.parametrize("kind", ["curve", "ledger", "frozen_steps"])
-def test_everything_is_sampled_longer_if_asked_to(kind, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "function", "budget"),
+    [
+        ("curve", "measure_curve", "curve_budget_s"),
+        ("ledger", "measure_ledger", "ledger_budget_s"),
+        ("frozen_steps", "measure_frozen_steps", "frozen_budget_s"),
+        ("run", "time_run", "run_budget_s"),
+    ],
+)
+def test_models_are_sampled_longer_if_asked_to(kind, function, budget, tmp_path, monkeypatch):
     def measured(*_: object, budget_s: float, **__: object) -> None:
         raise RuntimeError(f"for {budget_s:g} s")
 
-    monkeypatch.setattr(f"bench.harness.measure_{kind}", measured)
     found = harness(tmp_path / "r.jsonl", timed=True)
+    monkeypatch.setattr(f"bench.harness.{function}", measured)
+    if kind == "run":
+        monkeypatch.setattr(found, "curve", lambda _case: None)
     found.longer = 2.5
-    own = {"frozen_steps": "frozen"}.get(kind, kind)
-    seconds = 2.5 * getattr(found.settings, f"{own}_budget_s")
+    seconds = 2.5 * getattr(found.settings, budget)
     with found.open(), pytest.raises(RuntimeError, match=f"for {seconds:g} s"):
         getattr(found, kind)(TINY)
 

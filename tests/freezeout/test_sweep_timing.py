@@ -6,7 +6,7 @@ import models
 from freezeout.cli import parser
 from freezeout.commands.choices import create_model
 from freezeout.commands.measure_schedules import schedule_from
-from freezeout.commands.measure_time import curve_seconds, run_seconds
+from freezeout.commands.measure_time import blocks_seconds, curve_seconds, run_seconds
 from freezeout.perf.records import ScheduleSpec
 from freezeout.perf.workload import subject_of
 from freezeout.train.config import TrainConfig
@@ -158,3 +158,12 @@ def test_a_curve_takes_its_budget_or_its_fewest_rounds(step_s, seconds):
 )
 def test_real_runs_take_their_budget_or_one_pass(step_s, seconds):
     assert run_seconds(step_s, budget_s=10.0) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "seconds"),
+    [(0.001, 5.0), (0.1, 5 * (3 + 6) * 2 * 3 * 0.1)],
+    ids=["budget", "rounds"],
+)
+def test_blocks_take_their_budgets_or_the_fewest_rounds_of_ledger_and_frozen_steps(step_s, seconds):
+    assert blocks_seconds(step_s, blocks=8, budget_s=10.0) == pytest.approx(seconds)
