@@ -168,9 +168,7 @@ def most_eaten(found: FrozenSteps) -> str:
         return f"not profiled: {found.unprofiled}" if found.unprofiled else ""
     lost = max(abs(sum(each.share for each in parts)), 1 - GOAL)
     if sum(abs(each.share) for each in parts) > CANCELLING * lost:
-        return (
-            "the profiles differ by more than what is lost, so they do not tell what it goes into"
-        )
+        return "unknown, as the profiles differ by more than what is lost"
     most = max(parts, key=lambda each: each.share)
     level = found.profiles[-1].level
     return (

@@ -10,9 +10,11 @@ from freezeout.perf.frozen import measure_frozen_steps, measured_levels
 from freezeout.perf.profile import profile_step
 from freezeout.perf.realised import (
     GOAL,
+    Eater,
     allocations_per_step,
     eaters,
     forward_gain_ms,
+    most_eaten,
     realised,
     realised_share,
     verdict,
@@ -164,6 +166,25 @@ def test_a_real_network_is_measured_and_profiled_at_both_levels(real):
     for phase in PHASES:
         assert [len(levels) for levels in real.level_ms[phase]] == [len(real.levels)] * 2
     assert all(asked >= 0 for asked in allocations_per_step(real))
+
+
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        ((0.05, -0.01), "first, +5.0 % with 2 blocks frozen"),
+        ((-0.05, -0.01), ""),
+        ((0.40, -0.35), "unknown, as the profiles differ by more than what is lost"),
+        ((0.04, -0.04), "first, +4.0 % with 2 blocks frozen"),  # as good as nothing is lost
+    ],
+    ids=["clear", "nothing", "cancelling", "small"],
+)
+def test_what_costs_most_is_told_where_profiles_can_tell(real, monkeypatch, shares, told):
+    parts = [
+        Eater(what=what, ms=share, share=share)
+        for what, share in zip(("first", "second"), shares, strict=True)
+    ]
+    monkeypatch.setattr("freezeout.perf.realised.eaters", lambda _found: parts)
+    assert most_eaten(real) == told
 
 
 def test_frozen_blocks_do_no_backward_or_optimizer_work_by_the_profiler(real):
